@@ -286,9 +286,7 @@ async def connect(path: Path | None = None) -> SocketClient:
     try:
         reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_CONTROL_BYTES)
     except OSError as error:
-        raise EngineUnreachable(
-            "No engine runs here.", "Start one: omview serve --daemon (or just: omview)"
-        ) from error
+        raise EngineUnreachable("No engine runs here.", "Start one: omview serve --daemon (or just: omview)") from error
     uid = peer_uid(writer.get_extra_info("socket"))
     if uid not in (os.getuid(), 0):
         writer.close()
