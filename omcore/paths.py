@@ -73,6 +73,11 @@ def find_paths(environ: Mapping[str, str] | None = None, uid: int | None = None)
     return paths
 
 
+def control_socket() -> Path:
+    """The control socket of this user's engine on this machine."""
+    return find_paths().socket
+
+
 def host_tag(machine_id: Path = MACHINE_ID) -> str:
     """A short name for this machine that another machine with the same home directory will not have."""
     try:
