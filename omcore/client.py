@@ -282,7 +282,7 @@ async def connect(path: Path | None = None) -> SocketClient:
 
     Raises `EngineUnreachable` when none answers and `NotTrusted` when the socket belongs to somebody else.
     """
-    path = path or paths.control_socket()
+    path = path or paths.find_paths().socket
     try:
         reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_CONTROL_BYTES)
     except OSError as error:

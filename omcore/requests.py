@@ -194,6 +194,13 @@ class InputState:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseOutput:
+    """The reader of this stream is gone (`| head`): the job shall see its pipe closed."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resize:
     """The caller's window."""
 
@@ -289,6 +296,7 @@ CONTROL = Codec(
         31: Done,
         32: Failed,
         33: Cancel,
+        34: CloseOutput,
         40: ClusterView,
         41: ProcDelta,
         42: MovePlan,

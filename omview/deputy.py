@@ -1,0 +1,470 @@
+"""The deputy: what stands at the caller's terminal for a job, wherever the job runs.
+
+It keeps the caller's side of the three streams by absolute offset, so that an engine restart in between loses and
+doubles nothing: output is written once and then reported as consumed, typed bytes are kept until the job has them
+for good.  Terminal mode, signals, window size, ^Z and the exit status are passed on exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import signal
+import stat
+import struct
+import sys
+import termios
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from omcore import requests
+from omcore.client import SocketClient, Stream
+from omcore.errors import EngineUnreachable, OmError
+from omcore.types import JobId, RunSpec
+
+CHUNK = 64 * 1024
+WINDOW = 256 * 1024
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+)
+STREAM_FDS = {"out": 1, "err": 2}
+ORDER = ("out", "err", "tty")
+
+Connect = Callable[[], Awaitable[SocketClient]]
+
+
+def window_size(fd: int) -> tuple[int, int]:
+    """Rows and columns of the terminal at `fd`; (24, 80) where it does not know."""
+    try:
+        rows, cols = termios.tcgetwinsize(fd)
+    except (OSError, termios.error):
+        return 24, 80
+    return (rows or 24), (cols or 80)
+
+
+def pack_termios(fd: int) -> bytes:
+    """The caller's line settings in a form the pod's pty takes: four flag words, then the control characters."""
+    try:
+        iflag, oflag, cflag, lflag, _, _, chars = termios.tcgetattr(fd)
+    except termios.error:
+        return b""
+    codes = bytes(char[0] if isinstance(char, bytes) else int(char) & 0xFF for char in chars)
+    return struct.pack("4I", iflag, oflag, cflag, lflag) + codes
+
+
+class Writer(threading.Thread):
+    """Writes one stream to one descriptor in order, off the event loop: a paused pager must not stop the signals."""
+
+    def __init__(self, fd: int, done: Callable[[int, bool], None]) -> None:
+        super().__init__(daemon=True)
+        self._fd = fd
+        self._done = done
+        self._loop = asyncio.get_running_loop()
+        self._items: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._broken = False
+        self.start()
+
+    def put(self, data: bytes | None) -> None:
+        """Queue bytes; None ends the thread."""
+        self._items.put(data)
+
+    def run(self) -> None:
+        """Thread body."""
+        while (data := self._items.get()) is not None:
+            view = memoryview(data)
+            while view and not self._broken:
+                try:
+                    view = view[os.write(self._fd, view) :]
+                except BlockingIOError:
+                    threading.Event().wait(0.01)  # somebody left the descriptor non-blocking
+                except OSError:
+                    self._broken = True
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._done, len(data), self._broken)
+
+
+@dataclass
+class Caller:
+    """What the caller's three descriptors are."""
+
+    tty: tuple[int, ...] = field(default_factory=lambda: tuple(fd for fd in (0, 1, 2) if os.isatty(fd)))
+
+    @property
+    def screen(self) -> int | None:
+        """The descriptor of the terminal itself, where there is one."""
+        return next((fd for fd in (1, 2, 0) if fd in self.tty), None)
+
+
+class RawMode:
+    """Puts the caller's terminal in raw mode and back; output processing stays where others write to it too."""
+
+    def __init__(self, keep_output: bool) -> None:
+        self._keep_output = keep_output
+        self._saved: list[int | list[bytes | int]] | None = None
+
+    def enter(self) -> bool:
+        """Raw from now on; False when we are in the background and must not touch the terminal."""
+        if self._saved is not None:
+            return True
+        if not foreground(0):
+            return False
+        saved = termios.tcgetattr(0)
+        raw = [*saved[:6], list(saved[6])]
+        raw[0] &= ~(
+            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR
+            | termios.IGNCR | termios.ICRNL | termios.IXON
+        )  # fmt: skip
+        if not self._keep_output:
+            raw[1] &= ~termios.OPOST
+        raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(0, termios.TCSADRAIN, raw)
+        self._saved = saved
+        return True
+
+    def leave(self) -> None:
+        """The terminal as we found it."""
+        if self._saved is not None:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            self._saved = None
+
+
+def foreground(fd: int) -> bool:
+    """Whether our process group owns the terminal at `fd`."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+
+
+class Escape:
+    """`~.` at the start of a line leaves an attached terminal, as in ssh; `~~` types one tilde."""
+
+    def __init__(self) -> None:
+        self._at_start = True
+        self._held = False
+
+    def filter(self, data: bytes) -> tuple[bytes, bool]:
+        """Bytes to pass on, and whether to leave."""
+        out = bytearray()
+        for byte in data:
+            if self._held:
+                self._held = False
+                if byte == ord("."):
+                    return bytes(out), True
+                out.append(ord("~"))
+                if byte == ord("~"):
+                    self._at_start = False
+                    continue
+            elif byte == ord("~") and self._at_start:
+                self._held = True
+                continue
+            out.append(byte)
+            self._at_start = byte in b"\r\n"
+        return bytes(out), False
+
+
+class Deputy:
+    """One attached terminal until its job ends or the caller leaves."""
+
+    def __init__(self, connect: Connect, *, own: bool, escape: bool) -> None:
+        self._connect = connect
+        self._own = own  # our death by ^C etc. is the job's business: signals are forwarded
+        self._escape = Escape() if escape else None
+        self._stream: Stream | None = None
+        self._job: JobId | None = None
+        self._tty: tuple[int, ...] = ()
+        self._caller = Caller()
+        self._raw: RawMode | None = None
+        self._writers: dict[str, Writer] = {}
+        self._received = dict.fromkeys(ORDER, 0)  # next offset we expect
+        self._written = dict.fromkeys(ORDER, 0)
+        self._broken: set[str] = set()
+        self._kept = bytearray()  # typed, not yet taken for good
+        self._kept_at = 0
+        self._sent_to = 0
+        self._eof = False
+        self._reading = False
+        self._left = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._room = asyncio.Event()
+
+    # -- life
+
+    async def run(self, client: SocketClient, spec: RunSpec) -> int:
+        """Start a job and stand for it; returns its exit code, or minus its signal."""
+        return await self._live(client, client.run(spec))
+
+    async def attach(self, client: SocketClient, request: requests.Attach) -> int:
+        """Connect to a job that runs already."""
+        return await self._live(client, client.attach(request))
+
+    async def _live(self, client: SocketClient, stream: Stream) -> int:
+        loop = asyncio.get_running_loop()
+        watched = (*FORWARDED, signal.SIGWINCH, signal.SIGCONT) if self._own else (signal.SIGWINCH, signal.SIGCONT)
+        for number in watched:
+            loop.add_signal_handler(number, self._signalled, number)
+        leave = asyncio.create_task(self._left.wait())
+        try:
+            while True:
+                follow = asyncio.create_task(self._follow(stream))
+                await asyncio.wait({follow, leave}, return_when=asyncio.FIRST_COMPLETED)
+                if leave.done() and not follow.done():
+                    follow.cancel()
+                    stream.cancel()
+                    return 0
+                try:
+                    return await follow
+                except EngineUnreachable:
+                    if self._job is None:
+                        raise
+                    await client.close()
+                    client, stream = await self._reconnect()
+        finally:
+            leave.cancel()
+            self._stop_reading()
+            if self._raw:
+                self._raw.leave()
+            await client.close()
+
+    async def _reconnect(self) -> tuple[SocketClient, Stream]:
+        """Wait for an engine and take the terminal up where it was."""
+        assert self._job is not None
+        pause, waited, told = 0.1, 0.0, False
+        while True:
+            with contextlib.suppress(OmError):
+                client = await self._connect()
+                offsets = (self._written["out"], self._written["err"], self._written["tty"])
+                self._received = dict(self._written)
+                rows, cols = window_size(self._caller.screen or 0)
+                return client, client.attach(requests.Attach(self._job, offsets, rows, cols))
+            if waited > 3 and not told:
+                told = True
+                self._say(
+                    "the engine is gone; the job goes on. Waiting for an engine (start one: omview serve --daemon)"
+                )
+            try:
+                await asyncio.wait_for(self._left.wait(), pause)
+            except TimeoutError:
+                waited += pause
+                pause = min(2.0, pause * 1.5)
+
+    async def _follow(self, stream: Stream) -> int:
+        self._stream = stream
+        async for item in stream:
+            match item:
+                case requests.Attached():
+                    self._attached(item)
+                case requests.Output():
+                    self._output(item)
+                case requests.InputState():
+                    self._input_state(item)
+                case requests.Stopped():
+                    self._suspend(item.signum)
+                case requests.Notice():
+                    self._say(item.text)
+                case requests.JobEnded():
+                    await self._flush()
+                    if item.text:
+                        self._say(item.text)
+                    return 255 if item.status is None else item.status
+                case _:
+                    pass
+        raise EngineUnreachable("The engine ended the terminal.", "omview attach JOB connects again")
+
+    def _attached(self, item: requests.Attached) -> None:
+        first = self._job is None
+        self._job, self._tty = item.job, item.tty
+        if first:
+            self._kept_at = self._sent_to = item.typed
+            if 0 in self._caller.tty and 0 in self._tty:
+                self._raw = RawMode(keep_output=1 not in self._caller.tty)
+                self._raw.enter()
+        else:
+            self._sent_to = min(max(item.typed, self._kept_at), self._kept_at + len(self._kept))
+            self._push()
+        self._start_reading()
+
+    # -- output
+
+    def _output(self, item: requests.Output) -> None:
+        expected = self._received[item.stream]
+        if self._job is not None and item.offset > expected and self._written[item.stream] == expected == 0:
+            expected = self._written[item.stream] = item.offset  # attached in the middle
+        data = item.data[max(0, expected - item.offset) :]
+        if item.offset > expected or not data:
+            return
+        self._received[item.stream] = expected + len(data)
+        writer = self._writers.get(item.stream)
+        if writer is None:
+            fd = self._caller.screen if item.stream == "tty" else STREAM_FDS[item.stream]
+            name = item.stream
+            writer = Writer(1 if fd is None else fd, lambda size, broken: self._wrote(name, size, broken))
+            self._writers[item.stream] = writer
+        writer.put(data)
+
+    def _wrote(self, name: str, size: int, broken: bool) -> None:
+        self._written[name] += size
+        if self._stream is not None:
+            self._stream.send(requests.Consumed(name, self._written[name]))
+            if broken and name not in self._broken:
+                self._broken.add(name)
+                self._stream.send(requests.CloseOutput(name))
+        if self._written == self._received:
+            self._idle.set()
+
+    async def _flush(self) -> None:
+        while self._written != self._received:
+            self._idle.clear()
+            await self._idle.wait()
+        for writer in self._writers.values():
+            writer.put(None)
+
+    # -- input
+
+    def _start_reading(self) -> None:
+        if self._reading or self._eof:
+            return
+        if self._raw is not None and not self._raw.enter():
+            return
+        if self._raw is None and 0 in self._caller.tty and not foreground(0):
+            return
+        self._reading = True
+        try:
+            kind = os.fstat(0).st_mode
+        except OSError:
+            self._typed_eof()
+            return
+        if stat.S_ISREG(kind) or (stat.S_ISCHR(kind) and not os.isatty(0)):
+            self._file = asyncio.create_task(self._read_file())
+        else:
+            asyncio.get_running_loop().add_reader(0, self._readable)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            with contextlib.suppress(ValueError, OSError):
+                asyncio.get_running_loop().remove_reader(0)
+
+    def _full(self) -> bool:
+        return len(self._kept) >= WINDOW
+
+    async def _read_file(self) -> None:
+        while self._reading and not self._eof:
+            while self._full():
+                self._room.clear()
+                await self._room.wait()
+            self._take(os.read(0, CHUNK))
+            if self._stream is not None:
+                await self._stream.drain()
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(0, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._take(data)
+        if self._full():
+            self._stop_reading()
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            self._typed_eof()
+            return
+        if self._escape is not None and self._raw is not None:
+            data, leave = self._escape.filter(data)
+            if leave:
+                self._say("detached; the job goes on")
+                self._left.set()
+        self._kept += data
+        self._push()
+
+    def _typed_eof(self) -> None:
+        self._eof = True
+        self._stop_reading()
+        self._push()
+
+    def _push(self) -> None:
+        if self._stream is None:
+            return
+        start = self._sent_to - self._kept_at
+        for at in range(start, len(self._kept), CHUNK):
+            self._stream.send(requests.Input(self._kept_at + at, bytes(self._kept[at : at + CHUNK])))
+        self._sent_to = self._kept_at + len(self._kept)
+        if self._eof:
+            self._stream.send(requests.Input(self._sent_to, b"", True))
+
+    def _input_state(self, item: requests.InputState) -> None:
+        done = min(item.taken - self._kept_at, len(self._kept))
+        if done > 0:
+            del self._kept[:done]
+            self._kept_at += done
+        if item.typed > self._kept_at + len(self._kept):  # another terminal typed too
+            self._kept_at = self._sent_to = item.typed
+            self._kept.clear()
+        self._room.set()
+        if not self._full():
+            self._start_reading()
+
+    # -- signals
+
+    def _signalled(self, number: int) -> None:
+        if number == signal.SIGWINCH:
+            rows, cols = window_size(self._caller.screen or 0)
+            if self._stream is not None:
+                self._stream.send(requests.Resize(rows, cols))
+        elif number == signal.SIGCONT:
+            self._start_reading()
+        elif self._stream is not None and self._job is not None:
+            self._stream.send(requests.SendSignal(number))
+
+    def _suspend(self, signum: int) -> None:
+        """The job was stopped: so are we, as the shell expects; when we go on, so does the job."""
+        if not self._own or self._caller.screen is None:
+            return
+        self._stop_reading()
+        if self._raw:
+            self._raw.leave()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        # The whole group, so that a shell sees a pipeline stop as one.
+        os.killpg(0, signal.SIGTSTP if signum in (signal.SIGTSTP, signal.SIGSTOP) else signum)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, self._signalled, signal.SIGTSTP)
+        if self._stream is not None:
+            rows, cols = window_size(self._caller.screen)
+            self._stream.send(requests.Resize(rows, cols))
+            self._stream.send(requests.SendSignal(signal.SIGCONT))
+        self._start_reading()
+
+    def _say(self, text: str) -> None:
+        ending = "\r\n" if self._raw is not None else "\n"
+        sys.stderr.write(f"omview: {text}{ending}")
+        sys.stderr.flush()
+
+
+def end_like(status: int) -> int:
+    """Exit code for our caller; a death by signal is repeated on ourselves, so that the shell sees the same."""
+    if status >= 0:
+        return status
+    import resource
+
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    number = -status
+    with contextlib.suppress(OSError, ValueError):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    return 128 + number
