@@ -1,0 +1,130 @@
+"""Starting an engine: in the foreground, in the background, inside the app; and finding the one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from omcore import paths
+from omcore.client import SocketClient, connect
+from omcore.config import Config, load_config
+from omcore.errors import EngineUnreachable
+
+START_S = 10.0
+"""How long a new engine may take until it answers."""
+
+
+def log_to(path: Path | None, level: str) -> None:
+    """Send the engine's log to a file (or standard error), one line an event."""
+    handler: logging.Handler
+    if path is None:
+        handler = logging.StreamHandler()
+    else:
+        from logging.handlers import RotatingFileHandler
+
+        handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=2)
+        os.chmod(path, 0o600)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger("omcore")
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def settings(name: str = "", listen: tuple[str, ...] = ()) -> tuple[paths.Paths, Config]:
+    """The places and the configuration, with what the command line overrides; makes the private directories."""
+    import msgspec
+
+    places = paths.find_paths()
+    config = load_config(places.config)
+    if name:
+        config = msgspec.structs.replace(config, name=name)
+    if listen:
+        config = msgspec.structs.replace(config, listen=listen)
+    paths.make_private(places.state)
+    paths.make_private(places.runtime)
+    return places, config
+
+
+async def _serve(places: paths.Paths, config: Config, kind: str) -> None:
+    from omcore.node import Node
+
+    node = Node(places, config, kind)
+    await node.start()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stopping.set)
+    try:
+        await node.stopping.wait()
+    finally:
+        await node.close()
+
+
+def serve(name: str = "", listen: tuple[str, ...] = (), daemon: bool = False) -> None:
+    """Run an engine until SIGTERM or ^C; with `daemon` return once one answers in the background.
+
+    Raises `OmError` in the foreground; in the background `EngineUnreachable` with the end of its log.
+    """
+    if daemon:
+        asyncio.run(_start_background(name, listen))
+        return
+    places, config = settings(name, listen)
+    log_to(None if sys.stderr.isatty() else places.engine_log, config.log_level)
+    asyncio.run(_serve(places, config, "user"))
+
+
+async def _start_background(name: str = "", listen: tuple[str, ...] = ()) -> SocketClient:
+    places, _ = settings(name, listen)
+    words = [sys.executable, "-c", "from omview.__main__ import main; main()", "serve"]
+    words += ["--name", name] if name else []
+    for address in listen:
+        words += ["--listen", address]
+    with open(places.engine_log, "ab") as output:
+        mark = output.tell()
+        child = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
+        )
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and child.poll() is None:
+        with contextlib.suppress(EngineUnreachable):
+            return await connect(places.socket)
+        await asyncio.sleep(0.05)
+    tail = places.engine_log.read_bytes()[mark:].decode(errors="replace").strip().splitlines()[-2:]
+    raise EngineUnreachable("The engine did not start: " + " ".join(tail)[-300:], f"Its log: {places.engine_log}")
+
+
+async def connect_or_start() -> SocketClient:
+    """The engine that runs, or a new one in the background."""
+    try:
+        return await connect()
+    except EngineUnreachable:
+        return await _start_background()
+
+
+@contextlib.asynccontextmanager
+async def engine() -> AsyncIterator[str]:
+    """Make sure that an engine answers while the block runs: "user" if there was one, else "embedded" in us."""
+    try:
+        await (await connect()).close()
+    except EngineUnreachable:
+        pass
+    else:
+        yield "user"
+        return
+    from omcore.node import Node
+
+    places, config = settings()
+    log_to(places.engine_log, config.log_level)
+    node = Node(places, config, "embedded")
+    await node.start()
+    try:
+        yield "embedded"
+    finally:
+        await node.close()
