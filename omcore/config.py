@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from omcore.errors import ConfigError
 
-DEFAULT_PORT = 4820
+DEFAULT_PORT = 4632
 MIB = 1024 * 1024
 
 Name = Annotated[str, Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?)?$")]
@@ -46,7 +46,7 @@ ALLOWED = {
     "name": "letters, digits, '.', '_' and '-', at most 64 characters",
     "listen": 'a list of addresses, e.g. ["192.168.1.5", "fd00::5"]',
     "port": "a whole number from 0 to 65535",
-    "peers": 'a list of "host:port", e.g. ["birch:4820"]',
+    "peers": 'a list of "host:port", e.g. ["birch:4632"]',
     "discover": "true or false",
     "max_guests": "a whole number from 0 to 4096",
     "log_level": '"debug", "info", "warning" or "error"',
@@ -68,9 +68,7 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: byte {error.start}", "is it the right file?") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"{path} is not valid TOML: {error}", "mend that line, or move the file away"
-        ) from error
+        raise ConfigError(f"{path} is not valid TOML: {error}", "mend that line, or move the file away") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", "is it a file of yours?") from error
     config = parse_config(raw, str(path))
@@ -96,7 +94,7 @@ def split_peer(peer: str) -> tuple[str, int]:
     """The host and port of "host:port" or "[v6]:port". Raises ConfigError."""
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+)):(\d{1,5})", peer)
     if found is None or not 0 < int(found[3]) < 65536:
-        raise ConfigError(f"peer {peer!r} is not host:port", 'for example "birch:4820" or "[fd00::5]:4820"')
+        raise ConfigError(f"peer {peer!r} is not host:port", 'for example "birch:4632" or "[fd00::5]:4632"')
     return found[1] or found[2], int(found[3])
 
 

@@ -98,9 +98,7 @@ def make_private(path: Path) -> Path:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"{path.parent} cannot be made: {error.strerror}", "is its parent yours?"
-            ) from error
+            raise ConfigError(f"{path.parent} cannot be made: {error.strerror}", "is its parent yours?") from error
     _refuse_open_parent(path.parent)
     try:
         os.mkdir(path, 0o700)
