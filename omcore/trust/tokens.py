@@ -1,8 +1,8 @@
 """The invitation token: one line of text that proves the inviter to the newcomer and the newcomer to the inviter.
 
 `omv1.` + base64url of `version u8 | flags u8 | expires u32 | cluster 16 | inviter key 32 | one-time secret 32 |
-addresses | BLAKE2b-32 check`, big endian; with one IPv4 address 136 characters. `addresses`: a count, then for each `kind u8`
-(4, 6, or 1: a host name with its length), the address, `port u16`.
+addresses | BLAKE2b-32 check`, big endian; with one IPv4 address 136 characters. `addresses`: a count, then for each
+`kind u8` (4, 6, or 1: a host name with its length), the address, `port u16`.
 """
 
 from __future__ import annotations

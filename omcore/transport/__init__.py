@@ -1,0 +1,1 @@
+"""Packets between nodes, encrypted and proven by key, and the stream that carries process images."""
