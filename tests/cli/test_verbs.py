@@ -56,7 +56,7 @@ def test_a_refused_move_is_one_sentence_and_a_hint(client: FakeClient, omview: O
     said = omview("migrate", "worker", "ash")
     assert (said.code, said.out) == (1, "")
     assert said.err.splitlines() == [
-        "omview: worker was not moved: It holds an io_uring.",
+        "omview: Job worker was not moved: It holds an io_uring.",
         "  hint: end that thread first",
     ]
 
