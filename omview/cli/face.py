@@ -21,6 +21,6 @@ async def _open() -> int:
     from omview.app import OmView
 
     async with engine(), await connect() as client:
-        app = OmView(client)
-        await app.run_async()
-        return app.return_code or 0
+        app = OmView(client, connect=connect)
+        code = await app.run_async()
+        return code if code is not None else app.return_code or 0
