@@ -84,11 +84,9 @@ class SocketReader:
             return Sock(owner, "unix", local=local, own_net=own_net)  # not connected
         peer = None if own_net else _peer_inode(inode)
         pid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-        if peer:
-            inside = peer in self._inodes
-        else:
-            # Another network namespace, or not accepted yet: who made the other end? Nobody, if that has ended.
-            inside = pid in self._pids or (pid > 0 and not os.path.exists(f"/proc/{pid}"))
+        # Another network namespace, or not accepted yet: who made the other end? Nobody, if that one has ended.
+        made_inside = pid in self._pids or (pid > 0 and not os.path.exists(f"/proc/{pid}"))
+        inside = peer in self._inodes if peer else made_inside
         name = "" if inside else other or (f"process {pid}" if pid > 0 else "another program")
         return Sock(owner, "unix", "connected", local, name, not inside, own_net=own_net)
 
