@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from omcore.checkpoint.criu import check, find_criu
 from omcore.checkpoint.get import MINIMUM, get_criu
 from omcore.errors import OmError
 from omcore.paths import Paths, find_paths, is_tmpfs, private_fault
@@ -26,6 +27,8 @@ PROC = Path("/proc")
 TRY_SECONDS = 20.0
 ROOM_BYTES = 512 * 1024 * 1024  # below this a move of an ordinary program may not fit
 SMALLEST = (60, 16)  # columns and rows of the app's full screens
+OLDEST = (4, 0)
+MAY_WORK = "programs that do not use it move all the same"
 KERNEL = (5, 9)  # CAP_CHECKPOINT_RESTORE and clone3 with a chosen PID
 NAMESPACE_SWITCHES = (
     ("kernel/unprivileged_userns_clone", "0", "1"),
@@ -76,26 +79,22 @@ def mend(say: Say, paths: Paths | None = None) -> None:
 
 def criu_lines() -> Lines:
     """Is there a CRIU, is it new enough, and does its own check find all it needs?"""
-    from omcore.checkpoint.criu import find_criu
-
-    try:
-        criu = find_criu()
-    except OmError as error:
-        yield _bad("CRIU", error.text, "omview doctor --fix")
+    criu = find_criu()
+    if criu is None:
+        named = os.environ.get("OMVIEW_CRIU")
+        text = f"OMVIEW_CRIU={named} does not run" if named else "not found: jobs run here, but none can move"
+        yield _bad("CRIU", text, "unset OMVIEW_CRIU" if named else "omview doctor --fix")
         return
     version = ".".join(map(str, criu.version))
-    if criu.version < (4, 0):
+    if criu.version < OLDEST:
         yield _bad("CRIU", f"{version} is too old to move programs", "omview doctor --fix")
         return
-    if criu.version < MINIMUM:
-        yield _warn("CRIU", f"{version} cannot move programs with sockets on new kernels", "omview doctor --fix")
-    else:
-        yield _ok("CRIU", f"{version} in {criu.command[-1]}")
-    done = _try([*criu.command, "check", *(["--unprivileged"] if os.geteuid() else [])])
-    if done is not None and done.returncode == 0:
+    yield _ok("CRIU", f"{version} in {criu.command[-1]}")
+    problems = check(criu)
+    for problem in problems:
+        yield _warn("CRIU check", problem[:200], "omview doctor --fix" if criu.version < MINIMUM else MAY_WORK)
+    if not problems:
         yield _ok("CRIU check", "finds all it needs in this kernel")
-    else:
-        yield _warn("CRIU check", _complaint(done), f"see: {os.path.basename(criu.command[-1])} check")
 
 
 def pod_lines(proc: Path = PROC) -> Lines:
