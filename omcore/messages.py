@@ -257,6 +257,36 @@ class Welcome:
     received: tuple[int, int, int]  # out, err, tty
 
 
+@dataclass(frozen=True, slots=True)
+class AskOwner:
+    """From home: do you run this job, and how far are its streams?"""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class NotOwner:
+    """Answer to `AskOwner`: I do not run it (home asks properly, with a PROBE, before it believes anything)."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """From source and dest to home, for the faces only; nothing is decided by it.
+
+    `step` is a `Step`; `frozen_s` is the part of the freeze that was spent at the sender.
+    """
+
+    job: JobId
+    generation: int
+    epoch: int
+    step: str
+    done: int = 0
+    total: int = 0
+    frozen_s: float = 0.0
+
+
 GOSSIP_KIND = 0
 
 PEER = Codec(
@@ -288,6 +318,9 @@ PEER = Codec(
         37: StreamClose,
         38: Owner,
         39: Welcome,
+        40: AskOwner,
+        41: NotOwner,
+        42: Progressed,
         **{64 + number: kind for number, kind in handoff.KINDS.items()},
     },
     MAX_PEER_BYTES,

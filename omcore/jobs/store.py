@@ -75,17 +75,16 @@ class JournalFile:
             with contextlib.suppress(RemoteProtocolError):
                 self.journal = unpack(payload, Journal)
 
-    def write(self, journal: Journal, sync: bool) -> None:
-        """One `pwrite` into the slot that is not the last synced one and, if asked, one `fdatasync`.
-
-        Raises OSError when it is not certain that the disk has it.
-        """
+    def write(self, journal: Journal) -> None:
+        """One `pwrite` into the slot that is not the last synced one; raises OSError."""
         self._sequence += 1
         os.pwrite(self._fd, encode_slot(self._sequence, pack(journal)), self._slots.next_offset())
-        if sync:
-            os.fdatasync(self._fd)
-            self._slots.confirm()
         self.journal = journal
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written (call it in a thread); raises OSError when that is not certain."""
+        os.fdatasync(self._fd)
+        self._slots.confirm()
 
     def close(self) -> None:
         """Close the file."""
@@ -145,6 +144,21 @@ class RecordStore:
     def drop_images(self, job: JobId, epoch: tuple[int, int]) -> None:
         """Delete the images of one move."""
         shutil.rmtree(self.image_root / f"{job}-{epoch[0]}.{epoch[1]}", ignore_errors=True)
+
+    def whole_images(self, job: JobId) -> tuple[int, int] | None:
+        """Epoch of the newest images of this job here; None: there are none."""
+        found = [path.name.rpartition("-")[2].split(".") for path in self.image_root.glob(f"{job}-*")]
+        return max(((int(a), int(b)) for a, b in found), default=None)
+
+    def drop_pod(self, job: JobId, epoch: tuple[int, int]) -> None:
+        """Forget one pod's socket and lock."""
+        shutil.rmtree(self.root / job / f"{epoch[0]}.{epoch[1]}", ignore_errors=True)
+
+    def sweep_images(self, jobs: set[JobId]) -> None:
+        """At the start of an engine: delete images of jobs that have no record here."""
+        for path in self.image_root.iterdir():
+            if path.name.partition("-")[0] not in jobs:
+                shutil.rmtree(path, ignore_errors=True)
 
     def write(self, record: Record) -> None:
         """Replace the job's record; no sync: it dies with the node, as its pod does."""

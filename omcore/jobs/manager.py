@@ -1,0 +1,571 @@
+"""All jobs of a node: those whose home is here and those that this node holds; and what moving one needs first."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import pwd
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from omcore.checkpoint.findings import examine
+from omcore.checkpoint.needs import Needs, check_needs, needs_of
+from omcore.checkpoint.preflight import judge
+from omcore.errors import MigrationError, NotMovable, PodError, Refused, RemoteProtocolError, UsageError
+from omcore.handoff import messages as handoff
+from omcore.handoff.inputs import EngineRestarted, Received
+from omcore.handoff.records import Journal, first_journal
+from omcore.jobs.forecast import Target, forecast, freeze_s, plan_targets
+from omcore.jobs.held import HeldJob
+from omcore.jobs.home import HomeJob
+from omcore.jobs.store import JOURNAL, HomeStore, JournalFile, Meta, RecordStore, incarnation, new_job_id, valid_job_id
+from omcore.jobs.track import Track
+from omcore.messages import (
+    AskOwner,
+    CheckNeeds,
+    Examine,
+    Examined,
+    Figures,
+    Launch,
+    Launched,
+    NeedsChecked,
+    NotOwner,
+    Owner,
+    Progressed,
+    StreamOut,
+)
+from omcore.sensors.jobs import JobMeter
+from omcore.sensors.proc import stat
+from omcore.text import clean
+from omcore.types import (
+    Check,
+    JobId,
+    JobView,
+    Movable,
+    MovePlan,
+    MoveResult,
+    MoveView,
+    NodeId,
+    NodeState,
+    ProcKey,
+    RunSpec,
+)
+from omcore.wire import pack, unpack
+
+if TYPE_CHECKING:
+    from omcore.node import Node
+
+log = logging.getLogger(__name__)
+
+KEEP_ENDED = 50
+KEEP_ENDED_S = 24 * 3600.0
+KEEP_TRACKS = 50
+ASK_S = 5.0
+LAUNCH_S = 20.0
+EXAMINE_AGAIN_S = 10.0
+MOVES_IN = 4
+"""Guests that may be on their way here at the same time."""
+
+FROM_OWNER = (StreamOut, Owner, NotOwner, Progressed)
+ASKS_HOLDER = (
+    handoff.Prepare, handoff.Freeze, handoff.Go, handoff.Abort, handoff.Reclaim, handoff.Ask, handoff.Probe,
+    handoff.Adopt, handoff.Drop,
+)  # fmt: skip
+"""Questions that deserve an answer even from a node that never heard of the job."""
+
+
+@dataclass
+class _Looked:
+    """A recent answer to "can it move?"."""
+
+    at: float
+    movable: Movable
+    checks: tuple[Check, ...]
+    needs: Needs
+    rss_bytes: int
+
+
+class Jobs:
+    """The node's jobs."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.homes_store = HomeStore(node.places.state)
+        self.records = RecordStore(node.places.runtime, node.images)
+        self.incarnation = incarnation(node.places.runtime).encode()
+        self.homes: dict[JobId, HomeJob] = {}
+        self.held: dict[JobId, HeldJob] = {}
+        self._meters: dict[JobId, JobMeter] = {}
+        self._figures: dict[JobId, Figures] = {}
+        self._looked: dict[JobId, _Looked] = {}
+        self._looking: set[JobId] = set()
+        self._reserved: dict[JobId, int] = {}
+        self._tracks: deque[Track] = deque(maxlen=KEEP_TRACKS)
+        self._tickets = 0
+
+    # -- life
+
+    async def start(self) -> None:
+        """Find the jobs that went on without an engine, and finish or undo what was open."""
+        records = list(self.records.load())
+        self.records.sweep_images({record.job for record in records})
+        for meta in self.homes_store.load():
+            journal = self._journal(meta)
+            if journal is not None:
+                self.homes[meta.id] = HomeJob(self, meta, journal, new=False)
+        for record in records:
+            job = self.held[record.job] = HeldJob(self, record.job)
+            await job.recover(record)
+        self._forget_old()
+
+    def _journal(self, meta: Meta) -> Journal | None:
+        """The journal as the disk has it; written again and synced before anybody acts on it."""
+        try:
+            file = JournalFile(self.homes_store.directory(meta.id) / JOURNAL)
+        except OSError as error:
+            log.error("journal unreadable job=%s error=%s", meta.id[:8], error)
+            return None
+        try:
+            if file.journal is not None:
+                file.write(file.journal)
+                file.sync()
+            return file.journal
+        except OSError as error:
+            log.error("journal not synced job=%s error=%s", meta.id[:8], error)
+            return None
+        finally:
+            file.close()
+
+    async def close(self) -> None:
+        """The engine ends; shims and jobs go on."""
+        for held in self.held.values():
+            await held.close()
+        for home in self.homes.values():
+            home.close()
+
+    def later(self, call: Any, *args: Any) -> None:
+        """Run a call after what is being done now."""
+        asyncio.get_running_loop().call_soon(call, *args)
+
+    def tick(self, now: float) -> None:
+        """Once a second: repeat what is unanswered, measure what runs here, forget what ended long ago."""
+        for home in tuple(self.homes.values()):
+            home.tick(now)
+        for held in tuple(self.held.values()):
+            held.tick(now)
+        self._measure(now)
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        ended = sorted((j for j in self.homes.values() if j.ended.is_set()), key=lambda job: job.meta.ended)
+        old = time.time() - KEEP_ENDED_S
+        for index, job in enumerate(ended):
+            if (index < len(ended) - KEEP_ENDED or job.meta.ended < old) and not job.terminal.attached:
+                job.close()
+                del self.homes[job.id]
+                self.homes_store.forget(job.id)
+
+    def drop_held(self, held: HeldJob) -> None:
+        """This node holds nothing of the job any more."""
+        self.held.pop(held.id, None)
+        self._meters.pop(held.id, None)
+        self._figures.pop(held.id, None)
+        self.records.drop(held.id)
+
+    # -- messages
+
+    def received(self, sender: NodeId, message: Any) -> None:
+        """A handoff or stream message from the network or from ourselves."""
+        job = getattr(message, "job", None)
+        if not isinstance(job, str) or not valid_job_id(job):
+            raise RemoteProtocolError("a message without a job")
+        home, held = self.homes.get(JobId(job)), self.held.get(JobId(job))
+        if isinstance(message, handoff.Message):
+            if home is not None and isinstance(message, handoff.TO_HOME):
+                home.feed(Received(sender, message))
+            if isinstance(message, handoff.TO_PARTICIPANT):
+                if held is None and isinstance(message, ASKS_HOLDER):
+                    held = self.held[JobId(job)] = HeldJob(self, JobId(job))
+                    held.feed(EngineRestarted(None))
+                if held is not None:
+                    held.message(sender, message)
+                    if held.record is None:
+                        self.held.pop(held.id, None)
+        elif isinstance(message, FROM_OWNER):
+            if home is not None:
+                home.received(sender, message)
+        elif held is not None:
+            held.received(sender, message)
+        elif isinstance(message, AskOwner):
+            self.node.post(sender, NotOwner(message.job))
+
+    async def answer(self, sender: NodeId, question: Any) -> object:
+        """A question of another node about a job or about room for one."""
+        match question:
+            case Examine():
+                return await self._examine_here(question.job, sender)
+            case CheckNeeds():
+                checks = await asyncio.to_thread(self._check_needs, unpack(question.needs, Needs))
+                return NeedsChecked(checks, self._room())
+            case Launch():
+                return Launched(await self._launch(sender, question))
+            case _:
+                raise RemoteProtocolError("no question for jobs")
+
+    # -- starting a job
+
+    async def run(self, spec: RunSpec) -> HomeJob:
+        """Start a job whose home is here, here or on the node `spec.on`."""
+        if not spec.command or len(spec.command) > 10_000 or any("\0" in word for word in spec.command):
+            raise UsageError("There is no command to run.", "omview run -- COMMAND ARG...")
+        owner = self.node.cluster.find(spec.on) if spec.on else self.node.me
+        job, token = new_job_id(), secrets.token_bytes(16)
+        meta = Meta(
+            id=job,
+            name=self._name(spec),
+            command=tuple(clean(word, 4096) for word in spec.command),
+            user=pwd.getpwuid(os.getuid()).pw_name,
+            uid=os.getuid(),
+            cwd=spec.cwd,
+            started=time.time(),
+            tty=spec.tty,
+        )
+        self.homes_store.save(meta)
+        home = self.homes[job] = HomeJob(self, meta, first_journal(job, owner, token), new=True)
+        if spec.rows and spec.cols and spec.tty:
+            home.terminal.window = (spec.rows, spec.cols)
+        if spec.detach:
+            home.terminal.type(0, b"", eof=not spec.tty)
+        try:
+            if owner == self.node.me:
+                await self._start_here(job, spec, owner, token)
+            else:
+                name = self.node.cluster.name(owner)
+                await self.node.calls.ask(owner, Launch(job, token, spec), Launched, LAUNCH_S, name)
+        except Exception:
+            self._not_started(home)
+            raise
+        home.started = True
+        self.node.cluster.event("started", meta.name, f"on {self.node.cluster.name(owner)}")
+        self.node.touch()
+        return home
+
+    def _not_started(self, home: HomeJob) -> None:
+        home.close()
+        self.homes.pop(home.id, None)
+        self.homes_store.forget(home.id)
+
+    def _name(self, spec: RunSpec) -> str:
+        wanted = clean(spec.name or os.path.basename(spec.command[0]), 64) or "job"
+        taken = {job.meta.name for job in self.homes.values() if not job.ended.is_set()}
+        if wanted not in taken:
+            return wanted
+        if spec.name:
+            raise UsageError(f"A job called {wanted} runs already.", "Choose another --name.")
+        return next(name for n in range(2, 10_000) if (name := f"{wanted}-{n}") not in taken)
+
+    async def _start_here(self, job: JobId, spec: RunSpec, home: NodeId, token: bytes) -> int:
+        held = self.held[job] = HeldJob(self, job)
+        try:
+            return await held.start(spec, home, token)
+        except (PodError, OSError) as error:
+            self.drop_held(held)
+            if isinstance(error, OSError):
+                raise PodError(f"The job cannot be started: {error.strerror}") from error
+            raise
+
+    async def _launch(self, sender: NodeId, launch: Launch) -> int:
+        if not valid_job_id(launch.job) or launch.job in self.held:
+            raise UsageError("That job cannot be started twice.")
+        if not await asyncio.to_thread(os.path.isdir, launch.spec.cwd):
+            raise UsageError(f"{self.node.info.name} has no directory {clean(launch.spec.cwd, 200)}.")
+        return await self._start_here(launch.job, launch.spec, sender, launch.token)
+
+    def masks(self, job: JobId, epoch: tuple[int, int]) -> tuple[str, ...]:
+        """Directories of the engine that a job must not see."""
+        del job, epoch  # every pod hides the same: keys, sockets and the images of other jobs
+        return (str(self.node.places.state),)
+
+    # -- what is measured here
+
+    def roots(self) -> dict[int, JobId]:
+        """Root PIDs of the jobs on this node."""
+        return {pid: job for job, held in self.held.items() if (pid := held.root_pid())}
+
+    def held_roots(self) -> tuple[list[int], list[int]]:
+        """Root PIDs of the jobs here whose home is here, and of guests."""
+        own, guests = [], []
+        for held in self.held.values():
+            if (pid := held.root_pid()) and held.record:
+                (own if held.record.authority == self.node.me else guests).append(pid)
+        return own, guests
+
+    def counts(self) -> tuple[int, int, int]:
+        """Jobs at home here, guests, jobs away."""
+        own, guests = self.held_roots()
+        away = sum(job.end is None and job.owner != self.node.me for job in self.homes.values())
+        return len(own), len(guests), away
+
+    def _measure(self, now: float) -> None:
+        for job, held in self.held.items():
+            pid = held.root_pid()
+            if not pid:
+                self._figures.pop(job, None)
+                continue
+            meter = self._meters.setdefault(job, JobMeter())
+            figures = meter.update(pid, now)
+            looked = self._looked.get(job)
+            self._figures[job] = Figures(
+                job,
+                pid,
+                meter.cpu_percent if figures else None,
+                figures.rss_bytes if figures else None,
+                figures.tasks if figures else None,
+                held.stopped,
+                looked.movable if looked else Movable.UNKNOWN,
+                next((check.text for check in looked.checks if check.fatal), "") if looked else "",
+            )
+
+    def figures(self) -> tuple[Figures, ...]:
+        """What is measured of the jobs on this node; somebody looks, so "can it move?" is looked up too."""
+        now = self.node.now()
+        for job in self._figures:
+            looked = self._looked.get(job)
+            if job not in self._looking and (looked is None or now - looked.at > EXAMINE_AGAIN_S):
+                self._looking.add(job)
+                self.node.spawn(self._look(job))
+        return tuple(self._figures.values())
+
+    def home_views(self) -> tuple[JobView, ...]:
+        """The jobs whose home is here."""
+        return tuple(job.view() for job in self.homes.values())
+
+    def moves(self, now: float) -> tuple[MoveView, ...]:
+        """Moves of jobs whose home is here, newest first."""
+        number = self.node.cluster.number
+        return tuple(t.view(number(t.source), number(t.dest), now) for t in reversed(self._tracks))
+
+    # -- signals and locks
+
+    def home_of(self, job: JobId) -> HomeJob:
+        """The job, whose home is here; raises `UsageError`."""
+        home = self.homes.get(job)
+        if home is None:
+            raise UsageError("That job is not known here.", "See: omview jobs")
+        return home
+
+    def signal(self, job: JobId, signum: int) -> None:
+        """Signal a job wherever it runs."""
+        home = self.home_of(job)
+        if home.end is not None:
+            raise UsageError(f"{home.meta.name} has ended.")
+        if not 1 <= signum <= 64:
+            raise UsageError(f"There is no signal {signum}.")
+        home.terminal.signal(signum)
+
+    def lock(self, job: JobId, locked: bool) -> None:
+        """Forbid or allow moves."""
+        home = self.home_of(job)
+        home.meta = replace(home.meta, locked=locked)
+        self.homes_store.save(home.meta)
+        self.node.touch()
+
+    def signal_process(self, key: ProcKey, signum: int) -> None:
+        """Signal a process of this node, if it is still the one that was meant; the kernel decides who may."""
+        if not 1 <= signum <= 64 or key.pid <= 1:
+            raise UsageError("That process cannot be signalled.")
+        try:
+            descriptor = os.pidfd_open(key.pid)
+        except OSError as error:
+            raise UsageError(f"Process {key.pid} has ended.") from error
+        try:
+            found = stat(key.pid)
+            if found is None or found.start != key.start:
+                raise UsageError(f"Process {key.pid} has ended.")
+            import signal
+
+            signal.pidfd_send_signal(descriptor, signum)
+        except PermissionError as error:
+            raise Refused(f"Process {key.pid} is not yours.", "You may signal what you could kill.") from error
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            raise UsageError(f"Process {key.pid} has ended.") from error
+        finally:
+            os.close(descriptor)
+
+    # -- can it move, and where to
+
+    async def _look(self, job: JobId) -> _Looked:
+        held = self.held.get(job)
+        pid = held.root_pid() if held else 0
+        try:
+            if not pid:
+                raise NotMovable("The job does not run here.")
+            findings = await asyncio.to_thread(examine, pid)
+            movable, checks = judge(findings)
+            version = self.node.criu.version if self.node.criu else ()
+            needs = needs_of(findings, version)
+            looked = _Looked(self.node.now(), movable, checks, needs, findings.rss_bytes)
+            if job in self.held:
+                self._looked[job] = looked
+            return looked
+        finally:
+            self._looking.discard(job)
+
+    async def _examine_here(self, job: JobId, asker: NodeId) -> Examined:
+        held = self.held.get(job)
+        if held is None or held.record is None or held.record.authority != asker:
+            raise NotMovable("The job does not run here.")
+        looked = await self._look(job)
+        figures = self._figures.get(job)
+        load = min((figures.cpu_percent or 0.0) / 100 if figures else 0.0, 64.0) / self.node.sample.cores
+        return Examined(looked.movable, looked.checks, pack(looked.needs), looked.rss_bytes, load)
+
+    def _check_needs(self, needs: Needs) -> tuple[Check, ...]:
+        version = self.node.criu.version if self.node.criu else ()
+        return check_needs(needs, version, self._room(), str(self.node.images))
+
+    def _room(self) -> int:
+        sample = self.node.sample
+        return max(0, sample.mem_total_bytes - sample.mem_used_bytes - sum(self._reserved.values()))
+
+    def reserve(self, prepare: handoff.Prepare) -> None:
+        """Keep room for a guest on its way; raises `Refused`."""
+        if self.node.criu is None:
+            raise Refused(f"{self.node.info.name} has no CRIU.", "Run there: omview doctor --fix")
+        if len(self._reserved) >= MOVES_IN and prepare.job not in self._reserved:
+            raise Refused(f"{self.node.info.name} takes in {MOVES_IN} jobs already.", "Try again in a moment.")
+        guests = len(self.held_roots()[1])
+        if prepare.source != self.node.me and guests >= self.node.config.max_guests:
+            raise Refused(f"{self.node.info.name} takes no more guests.", "Its limit is max_guests in its config.")
+        if 2 * prepare.rss_bytes > self._room():
+            raise Refused(
+                f"{self.node.info.name} has no room: the move needs {2 * prepare.rss_bytes >> 20} MiB there.",
+                "Choose another node.",
+            )
+        self._reserved[prepare.job] = 2 * prepare.rss_bytes
+
+    def release(self, job: JobId) -> None:
+        """The guest is here, or will not come."""
+        self._reserved.pop(job, None)
+
+    def stream_host(self, source: NodeId) -> str:
+        """Our address that the source can best reach: of its family, with the longest common beginning."""
+        theirs = [a.rpartition(":")[0].strip("[]") for a in self._addresses(source)]
+        ours = [a.rpartition(":")[0].strip("[]") for a in self.node.info.addresses]
+        if not ours:
+            raise Refused(f"{self.node.info.name} listens on no address.", "omview serve --listen ADDRESS")
+        return max(ours, key=lambda own: max((len(os.path.commonprefix([own, other])) for other in theirs), default=0))
+
+    def _addresses(self, node: NodeId) -> tuple[str, ...]:
+        info = self.node.cluster.infos.get(node)
+        return info.addresses if info else ()
+
+    async def plan(self, job: JobId) -> MovePlan:
+        """Where the job could go and what would happen; touches nothing."""
+        home = self.home_of(job)
+        if home.end is not None:
+            raise NotMovable(f"{home.meta.name} has ended.")
+        examined = await self._examine(home)
+        targets = await asyncio.gather(*(self._target(home, examined, view) for view in self._candidates()))
+        found = plan_targets([target for target in targets if target is not None])
+        return MovePlan(job, self.node.cluster.number(home.owner), examined.rss_bytes, found, examined.checks)
+
+    async def _examine(self, home: HomeJob) -> Examined:
+        name = self.node.cluster.name(home.owner)
+        return await self.node.calls.ask(home.owner, Examine(home.id), Examined, ASK_S, name)
+
+    def _candidates(self) -> Iterator[Any]:
+        yield from self.node.view().nodes
+
+    async def _target(self, home: HomeJob, examined: Examined, view: Any) -> Target | None:
+        here = view.id == home.owner
+        checks: tuple[Check, ...] = ()
+        reason, hint = "", ""
+        if view.state is not NodeState.UP and not here:
+            reason = f"{view.name} has not been heard of for {view.age_s or 0:.0f} s"
+        elif not view.can_guest:
+            reason, hint = view.why_not, f"on {view.name}: omview doctor --fix"
+        elif not here:
+            try:
+                question = CheckNeeds(examined.needs)
+                answer = await self.node.calls.ask(view.id, question, NeedsChecked, ASK_S, view.name)
+                checks = answer.checks
+            except MigrationError as error:
+                reason, hint = error.text, error.hint
+            except Exception as error:
+                if not hasattr(error, "text"):
+                    raise
+                reason, hint = error.text, getattr(error, "hint", "")
+        fatal = next((check for check in checks if check.fatal), None)
+        if fatal is not None:
+            reason, hint = fatal.text, fatal.hint
+        source = next((node for node in self._candidates() if node.id == home.owner), None)
+        return forecast(view, source, examined, here, view.id == self.node.me, reason, hint)
+
+    async def migrate(self, job: JobId, to: str, by: str = "you") -> MoveResult:
+        """Move a job; returns when it ended well, raises `MigrationError` or `UsageError` when it did not."""
+        home = self.home_of(job)
+        dest = self.node.me if to == "home" else self.node.cluster.find(to)
+        self._check_request(home, dest)
+        self._tickets += 1
+        source, started = home.owner, self.node.now()
+        track = Track(str(self._tickets), job, home.meta.name, home.meta.user, source, dest, by, started)
+        self._tracks.append(track)
+        self.node.touch()
+        try:
+            examined = await self._checked(home, dest)
+            track.forecast_s = freeze_s(examined.rss_bytes)
+            await home.move(track, examined.rss_bytes, track.forecast_s, home.meta.uid)
+        except Exception as error:
+            if track.running:
+                self._refuse(track, home, error)
+            raise
+        name = self.node.cluster.name
+        total = self.node.now() - started
+        return MoveResult(job, name(source), name(dest), True, track.freeze_s, total, track.bytes_total)
+
+    def _refuse(self, track: Track, home: HomeJob, error: Exception) -> None:
+        from omcore.types import Step
+
+        text = getattr(error, "text", "") or "the move failed"
+        track.ended(Step.REFUSED, self.node.now(), Refused(text, getattr(error, "hint", "")))
+        self.node.cluster.event("refused", home.meta.name, text)
+        self.node.touch()
+
+    def _check_request(self, home: HomeJob, dest: NodeId) -> None:
+        name = home.meta.name
+        if home.end is not None:
+            raise NotMovable(f"{name} has ended.")
+        if dest == home.owner:
+            raise Refused(f"{name} already runs on {self.node.cluster.name(dest)}.")
+        if home.meta.locked:
+            raise Refused(f"{name} is locked.", f"Unlock it first: omview unlock {name}")
+        if home.moving:
+            raise Refused(f"{name} is moving already.", "Wait until that move has ended.")
+        state = {number: state for number, state, _, _ in self.node.gossip.view(self.node.now())}
+        for node in {dest, home.owner} - {self.node.me}:
+            if state.get(self.node.cluster.number(node)) is NodeState.LOST:
+                text = f"{self.node.cluster.name(node)} is lost: nothing can move to or from it."
+                raise Refused(text, "Wait until it is heard of again: omview nodes")
+
+    async def _checked(self, home: HomeJob, dest: NodeId) -> Examined:
+        """Preflight on both sides, before anything is touched."""
+        examined = await self._examine(home)
+        fatal = next((check for check in examined.checks if check.fatal), None)
+        if fatal is not None:
+            raise NotMovable(f"{home.meta.name} cannot move: {fatal.text}.", fatal.hint)
+        name = self.node.cluster.name(dest)
+        question = CheckNeeds(examined.needs)
+        answer = await self.node.calls.ask(dest, question, NeedsChecked, ASK_S, name)
+        fatal = next((check for check in answer.checks if check.fatal), None)
+        if fatal is not None:
+            raise Refused(f"{home.meta.name} cannot move to {name}: {fatal.text}.", fatal.hint)
+        return examined

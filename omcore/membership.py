@@ -1,0 +1,199 @@
+"""Who belongs: greeting, the roster's spread, invitations, joining and forgetting; and where we listen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from omcore import __version__, messages, requests
+from omcore.errors import OmError, RemoteProtocolError, UsageError
+from omcore.transport.addresses import default_listen, public_addresses
+from omcore.transport.ask import join
+from omcore.trust.invites import NeedsKeyholder, decode_join, encode, handle_join
+from omcore.trust.tokens import join_address, parse_token
+from omcore.types import NodeId
+
+if TYPE_CHECKING:
+    from omcore.node import Node
+
+log = logging.getLogger(__name__)
+
+HELLO_S = 2.0
+"""How often a node that we know nothing of is greeted."""
+GREET_ALL_S = 60.0
+
+
+class Membership:
+    """The node's view of who may talk to it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.listening: tuple[str, ...] = ()
+        self._greeted: dict[NodeId, float] = {}
+        self._fetching: set[NodeId] = set()
+
+    async def changed(self) -> None:
+        """The roster or the invitations changed: listen if need be, admit and dial exactly the members."""
+        node = self._node
+        now = time.time()
+        members = node.state.roster.members(now)
+        invitations = node.state.invites.live(now)
+        if (len(members) > 1 or invitations) and not self.listening:
+            await self._listen()
+        node.numbered()
+        node.cluster.set_members((member.id, member.number) for member in members if member.number)
+        node.gossip.set_members([member.number for member in members if member.number])
+        node.lists.members = {m.number: m.id for m in members if m.id != node.me and m.number}
+        node.transport.set_invitations(invitations)
+        self.set_peers()
+        self.greet(list(node.lists.members.values()))
+        node.touch()
+
+    async def _listen(self) -> None:
+        config = self._node.config
+        wanted = [join_address(address, config.port) for address in config.listen] or list(default_listen(config.port))
+        if not wanted:
+            public = ", ".join(public_addresses()) or "none"
+            log.warning("no private address to listen on, public=%s", public)
+            self._node.warnings += (f"only public addresses ({public}): name one with omview serve --listen ADDRESS",)
+            return
+        self.listening = await self._node.transport.listen(wanted)
+        log.info("listening addresses=%s", ",".join(self.listening))
+
+    def set_peers(self) -> None:
+        """Members with their addresses; where none is known, those of the configuration are tried."""
+        node = self._node
+        node.transport.set_peers(
+            {key: info.addresses or node.config.peers for key, info in node.cluster.infos.items() if key != node.me}
+        )
+
+    # -- greeting
+
+    def greet(self, nodes: list[NodeId], want: bool = True) -> None:
+        """Tell nodes who we are and whom we know."""
+        node = self._node
+        known = tuple(info for info in node.cluster.infos.values() if info.serial)[:64]
+        hello = messages.Hello(node.info, known, want, node.state.roster.digest())
+        for key in nodes:
+            self._greeted[key] = node.now()
+            node.post(key, hello)
+
+    def tick(self, now: float) -> None:
+        """Greet those who are new to us every two seconds, all others once a minute."""
+        due = [
+            key
+            for key, info in self._node.cluster.infos.items()
+            if key != self._node.me and now - self._greeted.get(key, 0.0) > (GREET_ALL_S if info.serial else HELLO_S)
+        ]
+        if due:
+            self.greet(due)
+
+    def hello(self, sender: NodeId, message: messages.Hello) -> None:
+        """A greeting: learn names and addresses, and fetch the roster where it differs from ours."""
+        if message.info.id != sender:
+            raise RemoteProtocolError("a Hello in another's name")
+        cluster = self._node.cluster
+        news = cluster.learn(message.info)
+        for info in message.known[:256]:
+            news = cluster.learn(info) or news
+        if message.want:
+            self.greet([sender], want=False)
+        if message.roster != self._node.state.roster.digest() and sender not in self._fetching:
+            self._fetching.add(sender)
+            self._node.spawn(self._fetch(sender))
+        if news:
+            self._node.touch()
+
+    async def _fetch(self, node: NodeId) -> None:
+        """Ask for the entries that we may lack; each verifies itself."""
+        roster = self._node.state.roster
+        try:
+            page, pages, changed = 0, 1, False
+            while page < pages:
+                answer = await self._node.calls.ask(node, messages.AskRoster(page), messages.RosterPage, 10)
+                pages = min(answer.pages, 100)
+                changed = bool(await asyncio.to_thread(roster.merge, answer.entries)) or changed
+                page += 1
+            if changed:
+                await asyncio.to_thread(roster.save, self._node.places.state)
+                await self.changed()
+        except OmError as error:
+            log.info("roster not fetched from=%s error=%s", self._node.cluster.name(node), error)
+        finally:
+            self._fetching.discard(node)
+
+    def roster_page(self, page: int) -> messages.RosterPage:
+        """One page of our roster; raises `UsageError`."""
+        pages = list(self._node.state.roster.pages())
+        if not 0 <= page < len(pages):
+            raise UsageError("There is no such page.")
+        return messages.RosterPage(pages[page], len(pages))
+
+    # -- joining, leaving
+
+    async def ask(self, message: Any) -> str:
+        """A face's wish about membership; answers in words."""
+        match message:
+            case requests.Invite():
+                return await self._invite()
+            case requests.Join():
+                return await self._join(message.token)
+            case _:
+                return await self._forget(message.node)
+
+    async def _invite(self) -> str:
+        state = self._node.state
+        if state.cluster_key() is None:
+            raise UsageError("This node does not hold the cluster key.", "Invite on the node where the cluster began.")
+        if not self.listening:
+            await self._listen()
+        token = state.invites.make(state.roster, self._node.me, self.listening, time.time())
+        await self.changed()
+        return token
+
+    async def _join(self, text: str) -> str:
+        node = self._node
+        token = parse_token(text, time.time())
+        if not self.listening:
+            await self._listen()
+        await join(node.state, token, node.info.name, __version__, self.listening, time.time())
+        await self.changed()
+        number = node.info.number
+        return f"This machine is now node {number} of that cluster."
+
+    async def _forget(self, word: str) -> str:
+        node = self._node
+        key = node.cluster.find(word)
+        if key == node.me:
+            raise UsageError("A node cannot forget itself.", "Run it on another node.")
+        cluster_key = node.state.cluster_key()
+        if cluster_key is None:
+            raise UsageError("This node does not hold the cluster key.", "Run it on the node where the cluster began.")
+        name = node.cluster.name(key)
+        node.state.roster.forget(cluster_key, key, node.me, time.time())
+        await asyncio.to_thread(node.state.roster.save, node.places.state)
+        await self.changed()
+        node.cluster.event("left", name, "was removed from the cluster")
+        return f"{name} is removed from the cluster; every node cuts it off as it hears."
+
+    def joins(self, packet: Any) -> None:
+        """A newcomer with an invitation: the only thing it may say is Join."""
+        node = self._node
+        state = node.state
+        try:
+            question = decode_join(packet.data)
+            answer = handle_join(
+                state.roster, state.invites, state.cluster_key(), node.me, packet.sender, question, time.time()
+            )
+        except (RemoteProtocolError, UsageError) as error:
+            log.warning("join refused address=%s error=%s", packet.address, error)
+            node.transport.cut(packet)
+            return
+        if isinstance(answer, NeedsKeyholder):
+            node.transport.cut(packet)
+            return
+        state.roster.save(node.places.state)
+        node.transport.reply(packet, encode(answer), cut=True)
+        node.spawn(self.changed())

@@ -1,0 +1,390 @@
+"""The engine: one node of the cluster.  Machines' outputs become I/O here, I/O becomes inputs.
+
+One asyncio loop, a few tasks: receive packets, tick once a second, gossip at its own deadlines.  Everything that
+decides is elsewhere: gossip and handoff are pure, jobs drive themselves (`omcore.jobs`), faces are answered in
+`omcore.faces`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import platform
+import random
+import secrets
+import socket
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from omcore import __version__, messages
+from omcore.calls import Calls
+from omcore.checkpoint.criu import Criu, find_criu
+from omcore.cluster import Cluster
+from omcore.config import Config
+from omcore.control import ControlServer
+from omcore.errors import ConfigError, ProtocolError, RemoteProtocolError, TransportError
+from omcore.faces import Faces
+from omcore.gossip.config import GossipConfig
+from omcore.gossip.gossip import Gossip
+from omcore.gossip.outputs import NodeBack, NodeJoined, NodeLeft, NodeLost, NodeSuspected, Output, Send
+from omcore.jobs.manager import Jobs
+from omcore.membership import Membership
+from omcore.messages import GOSSIP_KIND, PEER
+from omcore.paths import Paths, make_images, make_private
+from omcore.proclists import ProcessLists
+from omcore.sensors.host import HostSensor
+from omcore.sensors.procs import ProcessSensor
+from omcore.transport.base import Failure
+from omcore.transport.zmq_transport import ZmqTransport
+from omcore.trust.state import State, open_state
+from omcore.types import ClusterView, JobView, LoadSample, NodeId, NodeInfo, NodeState, NodeView
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One engine.  `start`, then wait for `stopping`, then `close`."""
+
+    def __init__(self, places: Paths, config: Config, kind: str) -> None:
+        self.places = places
+        self.config = config
+        self.kind = kind
+        self.stopping = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.criu: Criu | None = None
+        self.warnings: tuple[str, ...] = ()
+        self._rng = random.Random(secrets.randbits(64))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.membership = Membership(self)
+        self._remote_jobs: dict[NodeId, messages.Jobs] = {}
+        self._polling: set[NodeId] = set()
+        self._serial = 0
+        self.sample = LoadSample()
+
+    # -- life
+
+    async def start(self) -> None:
+        """Open state, sockets and sensors; find the jobs that went on without us.  Raises `OmError`."""
+        self._lock()
+        self.state: State = await asyncio.to_thread(open_state, self.places.state, time.time())
+        self.me = self.state.me
+        self.images = make_images(self.places)
+        self.criu = await asyncio.to_thread(find_criu)
+        if self.criu is None:
+            self.warnings = ("no CRIU here: jobs start but cannot move. omview doctor --fix gets it",)
+        self.info = self._my_info(serial=int(time.time()))
+        self.cluster = Cluster(self.info, self.places.state)
+        self.transport = ZmqTransport(self.state.key)
+        self.transport.on_failed = self._unreachable
+        await self.transport.start()
+        self.calls = Calls(self.post, self._answer, secrets.randbits(30))
+        self._build_on_number()
+        self.host = HostSensor()
+        self.jobs = Jobs(self)
+        self.cluster.on_address = lambda node: self.membership.set_peers()
+        await self.membership.changed()
+        self._sense()
+        await self.jobs.start()
+        self.control = ControlServer(self.places.socket, Faces(self).handle)
+        await self.control.start()
+        for work in (self._receive(), self._tick(), self._gossip_loop()):
+            self.spawn(work)
+        log.info("started name=%s number=%d kind=%s", self.info.name, self.info.number, self.kind)
+
+    def _lock(self) -> None:
+        """Two engines must never load one key: the kernel's lock on the state directory says who is first."""
+        make_private(self.places.state)
+        make_private(self.places.runtime)
+        self._lock_fd = os.open(self.places.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock_fd)
+            raise ConfigError(
+                "Another engine of yours already runs on this machine.",
+                "Use it: `omview` connects by itself. Or end it first: omview serve --stop",
+            ) from None
+
+    async def close(self) -> None:
+        """Stop: peers see us leave, shims and jobs go on."""
+        await self.control.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.calls.close()
+        await self.jobs.close()
+        self._perform(self.gossip.leave(self.now()))
+        await self.transport.close()
+        os.close(self._lock_fd)
+        log.info("stopped")
+
+    def now(self) -> float:
+        """Monotonic seconds: the only clock of everything here."""
+        return asyncio.get_running_loop().time()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` as long as the engine lives; what it did not foresee is logged, not swallowed."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task failed", exc_info=error)
+
+    def touch(self) -> None:
+        """Something a face may show has changed: tell them now, not at the next second."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    # -- who we are and who the others are
+
+    def _my_info(self, serial: int) -> NodeInfo:
+        entry = self.state.roster.entry(self.me)
+        return NodeInfo(
+            id=self.me,
+            number=entry.number if entry else 1,
+            name=self.config.name or socket.gethostname().split(".")[0] or "node",
+            addresses=self.membership.listening,
+            version=__version__,
+            criu=self.criu.version if self.criu else (),
+            kernel=platform.release(),
+            arch=platform.machine(),
+            serial=serial,
+        )
+
+    def numbered(self) -> None:
+        """Our own entry in the roster may be new: number, info, and what is built on the number."""
+        old = self.info.number
+        self.info = self._my_info(serial=max(self.info.serial + 1, int(time.time())))
+        self.cluster.update_me(self.info)
+        if self.info.number != old:
+            self._build_on_number()
+
+    def _build_on_number(self) -> None:
+        number = self.info.number
+        self.gossip = Gossip(number, GossipConfig(), self._rng, int(time.time()))
+        self.processes = ProcessSensor(number)
+        self.lists = ProcessLists(number, self.processes, self.post, secrets.randbits(30))
+
+    # -- packets
+
+    def post(self, node: NodeId, message: object) -> None:
+        """Send a message of the peer table to a node, ourselves included; it may be lost."""
+        if node == self.me:
+            asyncio.get_running_loop().call_soon(self._dispatch, node, message)
+        else:
+            self.transport.send(node, PEER.encode(message))
+
+    async def _receive(self) -> None:
+        while True:
+            packet = await self.transport.receive()
+            if packet.invitation:
+                self.membership.joins(packet)
+                continue
+            try:
+                if packet.data[:1] == bytes((GOSSIP_KIND,)):
+                    number = self.cluster.number(packet.sender)
+                    self._perform(self.gossip.receive(packet.data[1:], number, self.now()))
+                else:
+                    self._dispatch(packet.sender, PEER.decode(packet.data))
+            except ProtocolError as error:
+                log.warning("bad packet from=%s error=%s", self.cluster.name(packet.sender), error)
+
+    def _dispatch(self, sender: NodeId, message: Any) -> None:
+        match message:
+            case messages.Call() | messages.Answer():
+                self.calls.received(sender, message)
+            case messages.Hello():
+                self.membership.hello(sender, message)
+            case messages.WatchProcesses():
+                self.lists.watched_by(sender, message, self.now())
+            case messages.Processes():
+                self.lists.page(sender, message)
+            case _:
+                self.jobs.received(sender, message)
+
+    def _unreachable(self, failure: Failure) -> None:
+        number = self.cluster.number(failure.node)
+        if number:
+            self._perform(self.gossip.failed(number, self.now()))
+
+    # -- gossip
+
+    def _perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Send(to, data):
+                    node = self.cluster.numbers.get(to)
+                    if node is not None:
+                        self.transport.send(node, bytes((GOSSIP_KIND,)) + data)
+                case NodeLost(number):
+                    self._event("lost", number, "not heard of any more; its jobs are not started again")
+                case NodeBack(number, after_loss):
+                    if after_loss:
+                        self._event("back", number, "heard of again")
+                        self.membership.greet([self.cluster.numbers[number]])
+                case NodeLeft(number):
+                    self._event("left", number, "its engine was stopped")
+                case NodeJoined() | NodeSuspected():
+                    pass
+
+    def _event(self, kind: str, number: int, text: str) -> None:
+        log.info("%s node=%d", kind, number)
+        self.cluster.event(kind, self.cluster.name(number), text)
+        self.touch()
+
+    async def _gossip_loop(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.02, self.gossip.deadline - self.now()))
+            self._perform(self.gossip.tick(self.now()))
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + 1.0, loop.time())
+            await asyncio.sleep(due - loop.time())
+            now = loop.time()
+            self._sense()
+            self.jobs.tick(now)
+            self.cluster.record(
+                (number, sample.load if sample and state is not NodeState.LOST else None)
+                for number, state, sample, _ in self.gossip.view(now)
+            )
+            self.membership.tick(now)
+            if self.lists.busy:
+                self.processes.mark(self.jobs.roots())
+                await self.lists.tick(now)
+
+    def _sense(self) -> None:
+        now = self.now()
+        own, guests = self.jobs.held_roots()
+        here, guest, away = self.jobs.counts()
+        sample = self.host.sample(now, own, guests)
+        self.sample = replace(sample, jobs_here=here, jobs_guest=guest, jobs_away=away)
+        self.gossip.refresh(self.sample, now)
+
+    # -- answers to other nodes
+
+    async def _answer(self, sender: NodeId, question: Any) -> object:
+        match question:
+            case messages.AskJobs():
+                return messages.Jobs(self.jobs.home_views(), self.jobs.figures())
+            case messages.AskRoster():
+                return self.membership.roster_page(question.page)
+            case messages.SignalHere():
+                self.jobs.signal_process(question.key, question.signum)
+                return messages.Nothing()
+            case messages.Forward():
+                return messages.Forwarded(await Faces(self).forwarded(question.request))
+            case messages.Examine() | messages.CheckNeeds() | messages.Launch():
+                return await self.jobs.answer(sender, question)
+            case _:
+                raise RemoteProtocolError(f"{type(question).__name__} is no question")
+
+    # -- what faces see
+
+    async def poll_jobs(self) -> None:
+        """Ask every living node for its jobs; called while somebody looks."""
+        alive = {
+            self.cluster.numbers[number]
+            for number, state, _, _ in self.gossip.view(self.now())
+            if state is not NodeState.LOST and number in self.cluster.numbers
+        } - {self.me}
+        for node in [node for node in self._remote_jobs if node not in self.cluster.infos]:
+            del self._remote_jobs[node]
+        await asyncio.gather(*(self._poll(node) for node in alive - self._polling))
+
+    async def _poll(self, node: NodeId) -> None:
+        self._polling.add(node)
+        try:
+            self._remote_jobs[node] = await self.calls.ask(node, messages.AskJobs(), messages.Jobs, 3)
+        except TransportError:
+            pass
+        finally:
+            self._polling.discard(node)
+
+    def known_jobs(self) -> tuple[JobView, ...]:
+        """Jobs of all homes, with the figures of the nodes that run them."""
+        figures = {figure.job: figure for figure in self.jobs.figures()}
+        homes = list(self.jobs.home_views())
+        for answer in self._remote_jobs.values():
+            homes += answer.homes
+            figures.update((figure.job, figure) for figure in answer.held)
+        return tuple(merge_figures(job, figures.get(job.id)) for job in homes)
+
+    def view(self) -> ClusterView:
+        """Everything a face shows, now."""
+        now = self.now()
+        self._serial += 1
+        jobs = self.known_jobs()
+        locked: dict[int, int] = {}
+        for job in jobs:
+            locked[job.node] = locked.get(job.node, 0) + job.locked
+        seen = {number: (state, sample, age) for number, state, sample, age in self.gossip.view(now)}
+        nodes = tuple(
+            self._node_view(number, node, seen.get(number), locked.get(number, 0))
+            for number, node in sorted(self.cluster.numbers.items())
+        )
+        return ClusterView(
+            me=self.me,
+            number=self.info.number,
+            cluster="" if len(nodes) == 1 else "cluster",
+            engine=self.kind,
+            nodes=nodes,
+            jobs=jobs,
+            moves=self.jobs.moves(now),
+            events=self.cluster.events(now),
+            serial=self._serial,
+            warnings=self.warnings,
+        )
+
+    def _node_view(
+        self,
+        number: int,
+        node: NodeId,
+        seen: tuple[NodeState, LoadSample | None, float | None] | None,
+        locked: int,
+    ) -> NodeView:
+        info = self.cluster.infos[node]
+        state, sample, age = seen or (NodeState.STALE, None, None)
+        if node == self.me:
+            state, sample, age = NodeState.UP, self.sample, max(0.0, age or 0.0)
+        why = ""
+        if not info.criu and info.serial:
+            why = f"{info.name} has no CRIU. Run there: omview doctor --fix"
+        return NodeView(
+            id=node,
+            number=number,
+            name=self.cluster.name(node),
+            state=state,
+            me=node == self.me,
+            age_s=age,
+            sample=sample or LoadSample(),
+            info=info,
+            locked_jobs=locked,
+            can_guest=not why,
+            why_not=why,
+        )
+
+
+def merge_figures(job: JobView, figures: messages.Figures | None) -> JobView:
+    """A job as its home tells, with what the node that runs it measures."""
+    if figures is None:
+        return job
+    return replace(
+        job,
+        pid=figures.pid,
+        cpu_percent=figures.cpu_percent,
+        rss_bytes=figures.rss_bytes,
+        tasks=figures.tasks,
+        movable=job.movable if job.locked else figures.movable,
+        why_not=job.why_not or figures.why_not,
+    )
