@@ -1,0 +1,119 @@
+"""What a participant answers from its record where the table has no transition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omcore.handoff.messages import (
+    Abort,
+    Ask,
+    Clean,
+    Discarded,
+    Freeze,
+    Go,
+    Message,
+    NoCopy,
+    Probe,
+    Ready,
+    Reclaim,
+    Resumed,
+    Retired,
+    Status,
+    Undone,
+    Voided,
+)  # fmt: skip
+from omcore.handoff.records import CopyState, Fate, Record
+from omcore.types import NodeId
+
+if TYPE_CHECKING:
+    from omcore.handoff.participant import Participant
+
+STOPPED_AS_DEST = (CopyState.INVITED, CopyState.RESTORING, CopyState.READY, CopyState.VOID)
+
+
+def answer(p: Participant, sender: NodeId, message: Message) -> None:
+    """The table has no transition: ignore it, or answer a question from the record."""
+    if isinstance(message, (Resumed, Undone)):
+        _answer_winner(p, sender, message)
+        return
+    if not isinstance(message, (Freeze, Abort, Go, Reclaim, Ask, Probe, Voided)):
+        return
+    r = p.record
+    stone = r.fate(message.epoch) if r else None
+    if r and r.move == message.epoch and (p.state not in STOPPED_AS_DEST or r.session == message.session):
+        _answer_open(p, r, sender, message)
+    elif stone is not None:
+        _answer_stone(p, sender, message, stone.fate, stone.session == message.session)
+    elif r and r.state is CopyState.ENDED:
+        return  # ENDED is repeated anyway, and says more
+    elif isinstance(message, Probe) and r and r.state is CopyState.RUNNING:
+        if r.epoch == message.epoch:
+            p.send(sender, status(p, message))
+    elif isinstance(message, (Go, Reclaim, Probe)) or p.state is CopyState.GONE and isinstance(message, (Freeze, Abort)):
+        no_copy(p, sender, message)
+
+
+def _answer_open(p: Participant, r: Record, sender: NodeId, message: Message) -> None:
+    """A question about the move that is open here; silence while its outcome is being carried out."""
+    if not isinstance(message, Probe) or p.state in (CopyState.RUNNING, CopyState.ENDED):
+        return
+    if p.state is CopyState.READY:
+        p.send(sender, Ready(job=p.job, epoch=message.epoch, session=r.session))
+    elif p.state in (CopyState.FROZEN, CopyState.SEALED):
+        p.send(sender, status(p, message))
+
+
+def _answer_stone(p: Participant, sender: NodeId, message: Message, fate: Fate, same_session: bool) -> None:
+    """A question about an epoch that ended here.  `won` and `undone` are said only once the copy runs."""
+    job, epoch, session = p.job, message.epoch, message.session
+    dest_asked = isinstance(message, (Go, Reclaim, Probe))
+    source_asked = isinstance(message, (Freeze, Abort, Probe, Ask, Voided))
+    if fate is Fate.UNDONE and source_asked:
+        p.send(sender, Undone(job=job, epoch=epoch, session=session))
+    elif fate is Fate.RETIRED and isinstance(message, (Freeze, Abort, Probe)):
+        p.send(sender, Retired(job=job, epoch=epoch))
+    elif fate is Fate.WON and dest_asked and same_session:
+        p.send(sender, Resumed(job=job, epoch=epoch, session=session))
+    elif fate is Fate.VOIDED and dest_asked and same_session:
+        p.send(sender, Voided(job=job, epoch=epoch, session=session, images=False))
+    elif fate is Fate.DISCARDED and dest_asked:
+        p.send(sender, Discarded(job=job, epoch=epoch))
+    elif fate in (Fate.VOIDED, Fate.WON, Fate.DIED) and dest_asked:
+        no_copy(p, sender, message)
+
+
+def _answer_winner(p: Participant, sender: NodeId, message: Resumed | Undone) -> None:
+    """The winner's word at somebody who holds nothing (more) of that epoch; a winner ignores the other's word."""
+    r = p.record
+    if r and r.move is not None and r.move <= message.epoch and p.state is not CopyState.GONE:
+        return
+    stone = r.fate(message.epoch) if r else None
+    home = r.authority if r else sender
+    if isinstance(message, Resumed):
+        if stone is None:
+            p.send(home, Clean(job=p.job, epoch=message.epoch))
+        elif stone.fate is Fate.RETIRED:
+            p.send(home, Retired(job=p.job, epoch=message.epoch))
+    elif stone is None:
+        p.send(home, Clean(job=p.job, epoch=message.epoch))
+    elif stone.fate in (Fate.VOIDED, Fate.DISCARDED, Fate.DIED):
+        p.send(home, Discarded(job=p.job, epoch=message.epoch))
+
+
+def status(p: Participant, probe: Probe) -> Status:
+    """What is held, as an answer."""
+    return Status(job=p.job, epoch=probe.epoch, session=probe.session, state=p.state.value, nonce=probe.nonce)
+
+
+def no_copy(p: Participant, sender: NodeId, message: Message) -> None:
+    """Say that no copy of this epoch and session is here.  True for ever: sessions and epochs do not come back."""
+    said = NoCopy(
+        job=p.job,
+        epoch=message.epoch,
+        session=message.session,
+        answers=type(message).__name__.lower(),
+        nonce=message.nonce if isinstance(message, Probe) else 0,
+        incarnation=p.incarnation,
+        ran="yes" if message.epoch in p.notes else "unknown",
+    )
+    p.send(sender, said)
