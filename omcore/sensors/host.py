@@ -142,7 +142,8 @@ class HostSensor:
         beyond the cores, counted at some instants. Elsewhere others compete: run plus wait time of each process.
         """
         if self.limits.cpu != "machine":
-            return max(self._meter.runnable(), busy)
+            ourselves = self._meter.runnable((os.getpid(),))
+            return max(0.0, max(self._meter.runnable(), busy) - ourselves)
         waiting = sum(self._waiting) / len(self._waiting)
         self._waiting.clear()
         return busy + waiting

@@ -87,7 +87,9 @@ class TaskMeter:
             span = now - old.read_at
             # Children too short-lived to be seen count once their parent has waited for them.
             unseen_s = max(0.0, reaped_s - old.reaped_s - already_counted_s)
-            rate = (max(0, ran_ns - old.run_wait_ns) / 1e9 + unseen_s) / span if span > 0 else old.rate
+            # We may have been held up between reading the clock and the file: no thread runs more than always.
+            ran_s = min(max(0, ran_ns - old.run_wait_ns) / 1e9, span * reading.threads)
+            rate = (ran_s + unseen_s) / span if span > 0 else old.rate
         elif self._last is not None and now > self._last:
             rate = min(ran_ns / 1e9 / (now - self._last), float(reading.threads))
         else:
