@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -179,6 +180,16 @@ def proc_fields(view: ClusterView, row: ProcView) -> Json:
     }
 
 
+def ending(status: int) -> str:
+    """How a job ended, for people: its exit code, or the signal that ended it."""
+    if status >= 0:
+        return str(status)
+    try:
+        return f"by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"by signal {-status}"
+
+
 def _print_nodes(view: ClusterView) -> None:
     columns = (
         Column("NODE"),
@@ -245,9 +256,7 @@ def _print_jobs(view: ClusterView, chosen: Sequence[JobView]) -> None:
 def _job_row(view: ClusterView, job: JobView) -> list[Cell | str]:
     bad = job.state in (JobState.LOST, JobState.DOUBT)
     busy = job.state in (JobState.MOVING, JobState.STOPPED)
-    state = job.state.value
-    if job.status is not None:
-        state += f" {job.status}"
+    state = job.state.value if job.status is None else f"{job.state.value} {ending(job.status)}"
     movable = "locked" if job.locked else job.movable.value
     return [
         job.id[:SHORT_ID],

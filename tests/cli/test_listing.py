@@ -8,7 +8,7 @@ import pytest
 
 from omcore.types import ProcDelta
 from omview.cli import out
-from omview.cli.listing import gather_processes
+from omview.cli.listing import ending, gather_processes
 from tests.cli.fake import OVER, WORKER, FakeClient, Omview, proc
 
 NODE_FIELDS = "name number state load cpu_percent mem_used_bytes mem_total_bytes cores age_s"
@@ -136,3 +136,13 @@ def test_ages_read_as_the_house_writes_them(seconds: float | None, words: str) -
 def test_percent_tells_nothing_from_little_and_unknown() -> None:
     assert [out.percent(value) for value in (None, 0.0, 0.4, 12.4, 398.0)] == ["?", "·", "<1", "12", "398"]
     assert out.cpu_time(4171) == "1:09:31"
+
+
+def test_how_a_job_ended_is_said_for_people() -> None:
+    assert [ending(status) for status in (0, 7, -9, -64, -99)] == [
+        "0",
+        "7",
+        "by SIGKILL",
+        "by SIGRTMAX",
+        "by signal 99",
+    ]
