@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Labs first and one after the other: two at once starve each other on two cores, and last they would be the tail."""
+    """Labs first and one after the other: two at once starve each other, and late ones would be the tail."""
     for item in items:
         if item.get_closest_marker("lab"):
             item.add_marker(pytest.mark.xdist_group("lab"))
