@@ -14,7 +14,7 @@ from random import Random
 from statistics import fmean
 from typing import Protocol
 
-from omcore.gossip import Board, GossipConfig, Gossip, Members, NodeLost, NodeSuspected, Output, Send
+from omcore.gossip import Board, Gossip, GossipConfig, Members, NodeLost, NodeSuspected, Output, Send
 from omcore.types import LoadSample
 
 
