@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import struct
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -96,9 +97,12 @@ class LinkEvent:
     text: str = ""
 
 
+_watches = itertools.count()
+
+
 def watch(context: Context, socket: Socket) -> Socket:
     """A socket on which the connection events of `socket` arrive; close it after `socket.disable_monitor()`."""
-    name = f"inproc://watch-{id(socket):x}"
+    name = f"inproc://watch-{next(_watches)}"  # ids are used again while the old monitor still closes
     socket.monitor(name, zmq.EVENT_HANDSHAKE_SUCCEEDED | _ENDED | _FAILED)
     monitor = context.socket(zmq.PAIR)
     monitor.linger = 0
