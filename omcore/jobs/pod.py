@@ -41,6 +41,7 @@ Phase = Literal["empty", "running", "frozen", "restored", "ended"]
 _SHIM = Path(__file__).with_name("shim.py")
 _SOCKET, _LOCK, _LOG = "shim.sock", "pod.lock", "shim.log"
 _CREATE_S = 10.0  # a pod takes 40 ms; a machine in trouble may take longer
+_GONE_S = 5.0  # from the end of the connection to the end of the pod
 _FIND_S = 600.0  # criu may be at work in the pod and must not be disturbed
 
 
@@ -181,6 +182,7 @@ class Pod:
         self._next_call = int.from_bytes(os.urandom(4), "little")
         self._pidfd = -1
         self._leaving = False
+        self._patience: asyncio.TimerHandle | None = None
         self._inner_root = 0
         self._key = ""
         self._userns = False
@@ -238,9 +240,23 @@ class Pod:
         self._leaving = True
         if self._link.transport:
             self._link.transport.abort()
+        if self._patience:
+            self._patience.cancel()
         if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+
+    def listen(self, on_event: Callable[[PodEvent], None]) -> None:
+        """Send events to somebody else from now on."""
+        self._on_event = on_event
+
+    def kill(self) -> None:
+        """Kill PID 1 now: nothing of the pod runs again.  `retire` waits until all of it is gone."""
+        self._leaving = True
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def retire(self) -> None:
         """Kill PID 1, and with it everything in the pod; returns when all of it is gone.  Any phase."""
@@ -255,8 +271,7 @@ class Pod:
         try:
             await gone.wait()  # PID 1 is reaped only after all of its namespace
         finally:
-            loop.remove_reader(self._pidfd)
-        self._close()
+            self._close()
         for name in (_SOCKET, _LOCK):
             (self.directory / name).unlink(missing_ok=True)
 
@@ -332,6 +347,14 @@ class Pod:
                 future.set_exception(PodError("the pod is gone", f"See {self.directory / _LOG}."))
                 future.exception()  # nobody may be waiting any more
         self._calls.clear()
+        if not self._leaving and self._pidfd >= 0:
+            # the socket closes first; PID 1 is dead only when all of its namespace is
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._pidfd, self._gone)
+            self._patience = loop.call_later(_GONE_S, self._gone)
+
+    def _gone(self) -> None:
+        """The shim is dead, or another engine took the connection."""
         if not self._leaving:
             self._close()
             self._on_event(Gone())

@@ -18,11 +18,9 @@ class Pty:
     """A master and its slave; the slave is the controlling terminal of the pod's session."""
 
     def __init__(self) -> None:
-        self.master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK)
-        fcntl.ioctl(self.master, termios.TIOCSPTLCK, struct.pack("i", 0))
-        number = struct.unpack("i", fcntl.ioctl(self.master, termios.TIOCGPTN, struct.pack("i", 0)))[0]
-        self.path = f"/dev/pts/{number}"
-        self.slave = os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        self.master, self.slave = os.openpty()
+        os.set_blocking(self.master, False)
+        self.path = os.ttyname(self.slave)
         fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
 
     @property

@@ -41,10 +41,10 @@ class Stream:
         """Whether the window is full: then the job must wait."""
         return len(self.kept) >= WINDOW
 
-    def read(self) -> bool:
-        """Take one piece from the job; False when there is none now.  At the end closes the descriptor."""
+    def read(self, limit: int = WINDOW) -> bool:
+        """Take one piece from the job, keeping at most `limit`; False when there is none now.  Closes at the end."""
         try:
-            data = os.read(self.fd, MAX_DATA)
+            data = os.read(self.fd, min(MAX_DATA, limit - len(self.kept)))
         except BlockingIOError:
             return False
         except OSError:  # EIO: the last slave end of the pty is closed
@@ -223,7 +223,7 @@ class Relay:
     def drain(self) -> None:
         """Read all that the stopped job has written, window or not."""
         for stream in self.streams.values():
-            while stream.fd >= 0 and stream.read():
+            while stream.fd >= 0 and stream.read(1 << 30):
                 pass
 
     def counters(self) -> dict[str, Any]:

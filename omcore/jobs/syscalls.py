@@ -80,24 +80,29 @@ def _last_capability() -> int:
         return int(file.read())
 
 
-def raise_ambient() -> None:
-    """Let programs started by this process keep its capabilities, all but changing uid and gid (for criu)."""
+def _set_inheritable(all_permitted: bool) -> None:
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     sets = ctypes.create_string_buffer(24)
     _check(_libc.capget(header, sets), "capget")
     words = list(struct.unpack("6I", sets.raw))
-    words[2], words[5] = words[1], words[4]  # inheritable = permitted
+    words[2], words[5] = (words[1], words[4]) if all_permitted else (0, 0)
     _check(_libc.capset(header, struct.pack("6I", *words)), "capset")
+
+
+def raise_ambient() -> None:
+    """Let programs started by this process keep its capabilities, all but changing uid and gid (for criu)."""
+    _set_inheritable(True)
     for cap in range(_last_capability() + 1):
         if cap not in (_CAP_SETGID, _CAP_SETUID):
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, cap)  # EPERM: we do not have it either
 
 
 def give_up_privileges() -> None:
-    """Before exec of a job in a user namespace: no ambient or bounding capability, no set-uid effect, for ever."""
+    """Before exec of a job in a user namespace: no capability of any set, no set-uid effect, for ever."""
     _check(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL))
     for cap in range(_last_capability() + 1):
         _check(_prctl(_PR_CAPBSET_DROP, cap))
+    _set_inheritable(False)
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1))
 
 
