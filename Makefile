@@ -41,7 +41,7 @@ format: venv ## Rewrite the code in the house format
 	@$(BIN)/ruff check --fix .
 
 bench: venv apt criu ## Measure the numbers the project promises, each against its reference
-	@$(BIN)/python tools/bench.py
+	@$(BIN)/python -m tools.bench
 
 screenshots: venv apt criu ## Make screenshots/*.svg from the real app in a lab
 	@bash tools/screenshots.sh
