@@ -39,6 +39,12 @@ def answer(p: Participant, sender: NodeId, message: Message) -> None:
     if not isinstance(message, (Freeze, Abort, Go, Reclaim, Ask, Probe, Voided)):
         return
     r = p.record
+    if r and isinstance(message, Probe) and message.session is None and message.epoch == r.epoch:
+        if p.state is CopyState.RUNNING:
+            p.send(sender, status(p, message))
+            return
+        if p.state is CopyState.ENDED:
+            return  # ENDED is repeated anyway, and says more
     stone = r.fate(message.epoch) if r else None
     if r and r.move == message.epoch and (p.state not in STOPPED_AS_DEST or r.session == message.session):
         _answer_open(p, r, sender, message)
@@ -47,8 +53,7 @@ def answer(p: Participant, sender: NodeId, message: Message) -> None:
     elif r and r.state is CopyState.ENDED:
         return  # ENDED is repeated anyway, and says more
     elif isinstance(message, Probe) and r and r.state is CopyState.RUNNING:
-        if r.epoch == message.epoch:
-            p.send(sender, status(p, message))
+        return  # of another epoch: not for us to judge
     elif isinstance(message, (Go, Reclaim, Probe)) or p.state is CopyState.GONE and isinstance(message, (Freeze, Abort)):
         no_copy(p, sender, message)
 

@@ -330,8 +330,19 @@ def ready_late(h: Home) -> None:
 
 def undone(h: Home, sender: NodeId, message: Undone) -> None:
     """The source runs as m + 1."""
-    move = h.move
     h.fail(message.reason or "taken back", message.hint)
+    _back(h)
+
+
+def discarded(h: Home, sender: NodeId, message: Discarded) -> None:
+    """COMMITTED, UNSURE: the dest deleted its images, so the source told it that it runs; see whether it still does."""
+    h.fail("taken back by the source")
+    h.mark(source_gone=True)
+    _back(h)
+
+
+def _back(h: Home) -> None:
+    move = h.move
     book = replace(h.book, owner=move.source, epoch=move.epoch.undone, move=None)
     h.note(book.with_leftover(move.epoch, move.dest, Duty.DISCARD))
     _settled(h, move, ok=False)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import secrets
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omcore.errors import CheckpointFailed, MigrationError, OmError, PodError
+from omcore.errors import CheckpointFailed, OmError, PodError
 from omcore.handoff import inputs, outputs
 from omcore.handoff.participant import Participant
 from omcore.handoff.records import CopyState, End, Epoch, How, Record, first_record
@@ -100,7 +98,7 @@ class HeldJob:
         try:
             pid = await pod.start(spec)
         except PodError:
-            pod.retire()
+            await pod.retire()
             self.machine.record = None
             self._jobs.drop_held(self)
             raise
@@ -110,16 +108,22 @@ class HeldJob:
     async def recover(self, record: Record) -> None:
         """Take up a job that went on (or waits) while no engine was here."""
         facts = inputs.Facts()
-        pod = await Pod.find(self._jobs.records.directory(self.id, record.pod), self._on_event(record.pod))
-        if pod is not None and pod.phase != "empty":
+        early: list[PodEvent] = []  # what the shim says before the machine knows that the pod lives
+        directory = self._jobs.records.directory(self.id, record.pod)
+        pod = await Pod.find(directory, early.append, self._node.criu)
+        if pod is not None:
             self.pods[record.pod] = pod
-            end = self._end(pod.status, dict(pod.totals)) if pod.phase == "ended" else None
-            facts = inputs.Facts(pod=record.pod, end=end)
-            self._relay = OutRelay({stream: pod.acked.get(stream, 0) for stream in STREAMS})
+            self._stopped = pod.stopped
+            facts = inputs.Facts(pod=record.pod if pod.phase != "empty" else None)
+            self._relay = OutRelay(_acked(pod))
         images = self._jobs.records.whole_images(self.id)
         if images is not None:
             facts = inputs.Facts(facts.pod, Epoch(*images), facts.end)
         self.feed(inputs.EngineRestarted(record, facts))
+        if pod is not None:
+            pod.listen(self._on_event(record.pod))
+            for event in early:
+                self._event(record.pod, event)
         self._say_hello()
 
     async def _create(self, epoch: Epoch) -> Pod:
@@ -223,7 +227,7 @@ class HeldJob:
             self._frozen_at = self._node.now()
             self._report(action.epoch, Step.FREEZE)
             report = await pod.dump(self._jobs.records.images(self.id, action.epoch), DUMP_S)
-            self._frozen_at = self._node.now() - report.frozen_s
+            self._frozen_at = self._node.now() - report.criu_s - report.cut_s
         except (OmError, TimeoutError, AssertionError) as error:
             reason, hint = _words(error)
             self.feed(inputs.DumpFailed(action.epoch, reason, hint))
@@ -235,7 +239,9 @@ class HeldJob:
         try:
             if self._sender is None:
                 raise CheckpointFailed("the image stream is not open")
-            await self._sender.go(sorted(path.name for path in directory.iterdir() if path.name.endswith(".img")))
+            names = sorted(path.name for path in directory.iterdir() if path.name.endswith(".img"))
+            sent = await self._sender.go(names)
+            self._shipped_bytes(sent.bytes, sent.bytes)
         except OmError as error:
             self.feed(inputs.ShipFailed(action.epoch, error.text, error.hint))
         else:
@@ -315,7 +321,7 @@ class HeldJob:
         if pod is None:
             self.feed(inputs.CopyDied(action.pod))
             return
-        self._relay = OutRelay({stream: pod.acked.get(stream, 0) for stream in STREAMS})
+        self._relay = OutRelay(_acked(pod))
         try:
             await pod.resume()
         except OmError as error:
@@ -332,7 +338,11 @@ class HeldJob:
     def _kill(self, epoch: Epoch) -> None:
         pod = self.pods.pop(epoch, None)
         if pod is not None:
-            pod.retire()
+            pod.kill()
+            self._start(self._bury(pod, epoch))
+
+    async def _bury(self, pod: Pod, epoch: Epoch) -> None:
+        await pod.retire()
         self._jobs.records.drop_pod(self.id, epoch)
 
     def _delete_images(self, epoch: Epoch) -> None:
@@ -411,7 +421,7 @@ class HeldJob:
         if record is None or pod is None or record.state not in (CopyState.RUNNING, CopyState.ENDED):
             return
         generation, number = record.epoch
-        said = Owner(self.id, generation, number, pod.taken, pod.sig_taken, self._stopped, hello)
+        said = Owner(self.id, generation, number, pod.counters.taken, pod.counters.signals_taken, self._stopped, hello)
         self._node.post(record.authority, said)
 
     def _say_hello(self) -> None:
@@ -437,14 +447,14 @@ class HeldJob:
             case _ if record.state is not CopyState.RUNNING:
                 pass  # taken only while it runs: home sends it again to whoever runs the job then
             case StreamIn():
-                if message.offset + len(message.data) <= pod.taken and not message.eof:
+                if message.offset + len(message.data) <= pod.counters.taken and not message.eof:
                     self._say_owner()
                 if message.data:
                     pod.feed(message.offset, message.data)
                 if message.eof:
                     pod.feed_eof(message.offset + len(message.data))
             case StreamSignal():
-                if message.seq <= pod.sig_taken:
+                if message.seq <= pod.counters.signals_taken:
                     self._say_owner()
                 pod.signal(message.seq, message.signum)
             case StreamResize():
@@ -489,17 +499,13 @@ class HeldJob:
         return bool(self._stopped)
 
 
+def _acked(pod: Pod) -> dict[str, int]:
+    return {stream: pod.counters.acked.get(stream, 0) for stream in STREAMS}
+
+
 def _words(error: BaseException) -> tuple[str, str]:
     if isinstance(error, OmError):
         return error.text, error.hint
     if isinstance(error, OSError) and error.strerror:
         return f"no room or no right: {error.strerror}", ""
     return "it took too long", "Is the network or the disk slow? Try again."
-
-
-def image_bytes(directory: Path) -> int:
-    """Size of all files of an image directory."""
-    return sum(os.stat(entry).st_size for entry in os.scandir(directory))
-
-
-__all__ = ["HeldJob", "MigrationError", "image_bytes"]
