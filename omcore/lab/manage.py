@@ -53,8 +53,7 @@ def up(
         lock = -1
         with control:
             say(f"making {n} hosts")
-            control.sendall(json.dumps(asdict(replace(plan, directory=str(directory)))).encode() + b"\n")
-            _hear(control, log)
+            _order(control, replace(plan, directory=str(directory)), log)
             if not plan.engine_command:
                 say("waiting for the engines")
                 _wait_for_engines(directory, plan)
@@ -139,9 +138,11 @@ def _start_keeper(directory: Path, lock: int) -> tuple[socket.socket, int]:
     return ours, log
 
 
-def _hear(control: socket.socket, log: int) -> None:
+def _order(control: socket.socket, plan: Plan, log: int) -> None:
+    """Hand the plan to the keeper and wait for its word. Raises LabError."""
     control.settimeout(_UP_SECONDS)
     try:
+        control.sendall(json.dumps(asdict(plan)).encode() + b"\n")
         with control.makefile("rb") as lines:
             line = lines.readline()
     except TimeoutError:

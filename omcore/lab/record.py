@@ -82,6 +82,12 @@ def lab_directory(name: str) -> Path:
     return base / name
 
 
+def demo_directory(name: str) -> Path:
+    """Where the demo jobs of a lab keep their files: seen by all hosts alike, gone with the lab."""
+    home = os.environ.get("HOME") or os.path.expanduser("~")
+    return Path(home) / ".cache" / "omview" / f"lab-{name}-demo"
+
+
 def all_labs() -> tuple[str, ...]:
     """The names of this user's labs, dead ones included."""
     base = lab_directory(DEFAULT_NAME).parent
@@ -163,6 +169,7 @@ def sweep(directory: Path) -> None:
     status = read(directory)
     for path in status.leftovers if status else ():
         cgroups.remove(path)
+    shutil.rmtree(demo_directory(directory.name), ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
     with suppress(OSError):
         directory.parent.rmdir()  # the last lab takes the common directory with it
