@@ -44,7 +44,7 @@ bench: venv apt criu ## Measure the numbers the project promises, each against i
 	@$(BIN)/python -m tools.bench
 
 screenshots: venv apt criu ## Make screenshots/*.svg from the real app in a lab
-	@bash tools/screenshots.sh
+	@bash tools/demo.sh $(CURDIR)/$(BIN)/python $(CURDIR)/tools/screenshots.py $(CURDIR)/screenshots
 
 build: venv ## Build the wheel and the source archive into dist/
 	@rm -rf dist

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A cluster of three hosts on this machine with a few jobs, and the app on the first one. Leaves nothing behind.
 # Without a terminal it moves a job from host to host and prints what happens, in place of the app.
+# usage: demo.sh [COMMAND...]    COMMAND runs on node1 in place of the app
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(cd "$here/.." && pwd)/.venv/bin
@@ -25,6 +26,10 @@ job node1 primes "$bin/python" "$here/jobs/primes.py" 16
 job node1 ledger "$bin/python" "$here/jobs/ledger.py" "$room/ledger.db"
 job node2 words bash -c 'while :; do seq 1 20000 | sort -R | sort -n | tail -1; sleep 0.2; done'
 
+if [ $# -gt 0 ]; then
+    on node1 -- "$@"
+    exit
+fi
 if [ -t 0 ] && [ -t 1 ]; then
     on node1 -- "$omview"
     exit
