@@ -52,6 +52,7 @@ STREAMS = ("out", "err", "tty")
 DUMP_S = 120.0
 RESTORE_S = 120.0
 CONNECT_S = 20.0
+RECONNECT_S = 2.0
 GHOST_BYTES = 256 * 1024 * 1024
 """Room for deleted files that travel inside the image (CRIU's --ghost-limit), beside the job's memory."""
 
@@ -66,6 +67,7 @@ class HeldJob:
         self.machine = Participant(job, self._node.me, jobs.incarnation)
         self.pods: dict[Epoch, Pod] = {}
         self._relay = OutRelay(dict.fromkeys(STREAMS, 0))
+        self._recovered = True  # False: a record is here that the machine has not seen yet
         self._welcome = True  # home knows where our streams stand
         self._stopped = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -82,6 +84,11 @@ class HeldJob:
     def record(self) -> Record | None:
         """What is written down of it."""
         return self.machine.record
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is written down of it here."""
+        return self._recovered and self.machine.record is None
 
     @property
     def pod(self) -> Pod | None:
@@ -106,25 +113,37 @@ class HeldJob:
         return pid
 
     async def recover(self, record: Record) -> None:
-        """Take up a job that went on (or waits) while no engine was here."""
-        facts = inputs.Facts()
+        """Take up a job that went on (or waits) while no engine was here; until then it answers nobody."""
+        self._recovered = False
         early: list[PodEvent] = []  # what the shim says before the machine knows that the pod lives
         directory = self._jobs.records.directory(self.id, record.pod)
-        pod = await Pod.find(directory, early.append, self._node.criu)
+        try:
+            pod = await Pod.find(directory, early.append, self._node.criu)
+        except PodError as error:
+            # It lives but does not answer: that is no proof of anything, so it counts as living and is tried again.
+            log.warning("pod does not answer job=%s error=%s", self.id[:8], error.text)
+            self._start(self._reconnect(record))
+            return
+        facts = inputs.Facts()
         if pod is not None:
             self.pods[record.pod] = pod
             self._stopped = pod.stopped
-            facts = inputs.Facts(pod=record.pod if pod.phase != "empty" else None)
             self._relay = OutRelay(_acked(pod))
+            facts = inputs.Facts(pod=record.pod if pod.phase != "empty" else None)
         images = self._jobs.records.whole_images(self.id)
         if images is not None:
-            facts = inputs.Facts(facts.pod, Epoch(*images), facts.end)
+            facts = inputs.Facts(facts.pod, Epoch(*images))
         self.feed(inputs.EngineRestarted(record, facts))
         if pod is not None:
             pod.listen(self._on_event(record.pod))
             for event in early:
                 self._event(record.pod, event)
+        self._recovered = True
         self._say_hello()
+
+    async def _reconnect(self, record: Record) -> None:
+        await asyncio.sleep(RECONNECT_S)
+        await self.recover(record)
 
     async def _create(self, epoch: Epoch) -> Pod:
         spec = PodSpec(
@@ -145,7 +164,8 @@ class HeldJob:
 
     def message(self, sender: NodeId, message: Any) -> None:
         """A handoff message."""
-        self.feed(inputs.Received(sender, message, secrets.token_bytes(16)))
+        if self._recovered:
+            self.feed(inputs.Received(sender, message, secrets.token_bytes(16)))
 
     def _perform(self, actions: list[outputs.Output]) -> None:
         for action in actions:

@@ -115,13 +115,15 @@ class Jobs:
         """Find the jobs that went on without an engine, and finish or undo what was open."""
         records = list(self.records.load())
         self.records.sweep_images({record.job for record in records})
+        # What is held comes first: a home that asks us must never hear "no copy" because we have not looked yet.
+        for record in records:
+            self.held[record.job] = HeldJob(self, record.job)
+        for record in records:
+            await self.held[record.job].recover(record)
         for meta in self.homes_store.load():
             journal = self._journal(meta)
             if journal is not None:
                 self.homes[meta.id] = HomeJob(self, meta, journal, new=False)
-        for record in records:
-            job = self.held[record.job] = HeldJob(self, record.job)
-            await job.recover(record)
         self._forget_old()
 
     def _journal(self, meta: Meta) -> Journal | None:
@@ -195,7 +197,7 @@ class Jobs:
                     held.feed(EngineRestarted(None))
                 if held is not None:
                     held.message(sender, message)
-                    if held.record is None:
+                    if held.empty:
                         self.held.pop(held.id, None)
         elif isinstance(message, FROM_OWNER):
             if home is not None:

@@ -1,0 +1,66 @@
+"""`omview invite`, `join`, `forget`: who belongs to the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from omcore.client import connect
+from omcore.errors import UsageError
+from omcore.service import connect_or_start
+
+SHOWN = "The token admits one machine within 15 minutes. On that machine type: omview join"
+
+
+@click.command()
+def invite() -> None:
+    """Make a token that admits one more machine to this cluster."""
+    token = asyncio.run(_invite())
+    click.echo(token)
+    if sys.stdout.isatty():
+        click.echo(SHOWN, err=True)
+
+
+async def _invite() -> str:
+    async with await connect_or_start() as client:
+        return await client.invite()
+
+
+@click.command()
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read it from a file.")
+@click.argument("token", required=False, default="")
+def join(token_file: Path | None, token: str) -> None:
+    """Make this machine a member of the cluster whose token you type at the prompt (or `-`: standard input)."""
+    if token and token != "-":
+        raise UsageError(
+            "A token on the command line could be read by every user of this machine.",
+            "Type `omview join` and paste it at the prompt, or use `-` or --token-file.",
+        )
+    if token_file is not None:
+        text = token_file.read_text()
+    elif token == "-" or not sys.stdin.isatty():
+        text = sys.stdin.read(2048)
+    else:
+        text = click.prompt("Token", hide_input=True)
+    click.echo(asyncio.run(_join(text.strip())))
+
+
+async def _join(token: str) -> str:
+    async with await connect_or_start() as client:
+        return await client.join(token)
+
+
+@click.command()
+@click.argument("node")
+@click.confirmation_option(prompt="It can never come back with its present key. Remove it?")
+def forget(node: str) -> None:
+    """Remove NODE from the cluster for good."""
+    click.echo(asyncio.run(_forget(node)))
+
+
+async def _forget(node: str) -> str:
+    async with await connect() as client:
+        return await client.forget_node(node)
