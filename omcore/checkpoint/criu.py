@@ -23,7 +23,7 @@ _COMMON = (
     "--file-locks",
     "--link-remap",
     "--ghost-limit=256M",
-    "--network-lock=nftables",
+    "--network-lock=skip",  # open TCP connections are refused anyway, and setting up nftables costs 10 ms a call
 )
 _SYSTEM_PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 

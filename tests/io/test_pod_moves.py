@@ -124,8 +124,12 @@ async def test_a_pipeline_of_bash_goes_on() -> None:
 
 async def test_a_sleep_goes_on_sleeping_in_four_hops_at_once() -> None:
     async with home() as here:
-        jobs = [await here.start(["sh", "-c", f"sleep 2; exit {code}"]) for code in range(1, 5)]
-        await asyncio.gather(*(job.hop() for job in jobs))
+        jobs = [await here.start(["sh", "-c", f"read x; sleep 4; exit {code}"]) for code in range(1, 5)]
+        spares = [await here.pod(job.sink) for job in jobs]
+        for job in jobs:
+            job.type(b"go\n")
+            await until_child(job, "sleep")
+        await asyncio.gather(*(job.move_to(spare) for job, spare in zip(jobs, spares, strict=True)))
         assert [await job.sink.status() for job in jobs] == [1, 2, 3, 4]
 
 
