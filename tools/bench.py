@@ -74,7 +74,7 @@ def hosts(count: int) -> Iterator[lab.LabStatus]:
 def hop() -> list[Number]:
     """Freeze of a hop, as the job itself sees it, against the same hop with bare CRIU between the same hosts."""
     with hosts(2) as status, tempfile.TemporaryDirectory(dir=Path.home()) as room:
-        on("node1", OMVIEW, "run", "--detach", "--name", "ticker", "--", PYTHON, str(HERE / "jobs/ticker.py"))
+        on("node1", OMVIEW, "run", "--detach", "--name", "ticker", "--", PYTHON, str(HERE / "ticker.py"))
         wait_for(lambda: "READY" in on("node1", OMVIEW, "logs", "ticker"))
         for count in range(HOPS):
             on("node1", OMVIEW, "migrate", "ticker", "home" if count % 2 else "node2")
@@ -91,7 +91,7 @@ def bare_gaps(status: lab.LabStatus, room: Path) -> list[float]:
     """The gaps that the same program sees when it is moved by hand."""
     log = room / "ticker.log"
     # A process number that is free on the other host too.
-    start = f"echo 20000 > /proc/sys/kernel/ns_last_pid; setsid {PYTHON} {HERE}/jobs/ticker.py </dev/null >{log} 2>&1 &"
+    start = f"echo 20000 > /proc/sys/kernel/ns_last_pid; setsid {PYTHON} {HERE}/ticker.py </dev/null >{log} 2>&1 &"
     on("node1", "sh", "-c", start)
     wait_for(lambda: log.exists() and "READY" in log.read_text())
     pid = log.read_text().split()[1]

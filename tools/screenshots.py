@@ -44,7 +44,7 @@ async def prepare(client: SocketClient) -> None:
     """Send a job or two away, so that homes and guests are seen."""
     view = await client.snapshot()
     jobs = {job.name: job.id for job in view.jobs}
-    for name, node in (("primes", "node3"), ("counter", "node2")):
+    for name, node in (("squares", "node3"), ("primes", "node2")):
         result = await client.migrate(jobs[name], node)
         if not result.ok:
             raise SystemExit(f"{name} was not moved: {result.error}")

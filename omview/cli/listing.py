@@ -227,7 +227,7 @@ def _node_row(node: NodeView) -> list[Cell | str]:
         Cell(f"{sample.load:.2f}", level),
         percent(sample.cpu_percent),
         f"{memory(sample.mem_used_bytes)}/{memory(sample.mem_total_bytes)}",
-        f"{sample.cores:g}",
+        f"{sample.cores:.3g}",
         str(sample.jobs_here),
         str(sample.jobs_guest),
         str(sample.jobs_away),
