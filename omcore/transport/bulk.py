@@ -52,7 +52,7 @@ class Ticket:
 class Arrived:
     """All images are here and whole. `digest` equals the sender's; `extra` is what its seal carried."""
 
-    bytes: int
+    size_bytes: int
     files: tuple[tuple[str, int], ...]
     digest: str
     extra: bytes
@@ -62,7 +62,7 @@ class Arrived:
 class Sent:
     """All images have left; the seal has not. `digest` names exactly these images."""
 
-    bytes: int
+    size_bytes: int
     digest: str
 
 

@@ -6,11 +6,12 @@ the engine never loads `cryptography`. Secrets come by stdin only. JSON lines, f
     recv: {"role", "directory", "transfer", "key", "max_bytes", "listen", "wait_s", "idle_s", "stall_s"}
           -> port, connected, progress..., sealed | failed
     send: {"role", "directory", "address", "transfer", "key", "stall_s"}
-          -> connected;  <- {"files", "extra"} -> progress..., sent;  <- {"seal": extra or null} -> sealed, delivered | failed
+          -> connected;  <- {"files", "extra"} -> progress..., sent;
+          <- {"seal": extra or null} -> sealed, delivered | failed
 
 On the wire: the caller says `transfer 16 | stream u8`, then both sides send frames `length u32 | type u8 | ciphertext
-+ tag`. AES-256-GCM; key = BLAKE2b-256(transfer key, person "omview-bulk-1", stream u32 | direction u8); nonce = stream u32 | counter
-u64, not sent; additional data = transfer | stream u32 | type u8 | length u32. The caller's first frame is HELLO, the
++ tag`. AES-256-GCM; key = BLAKE2b-256(transfer key, person "omview-bulk-1", stream u32 | direction u8); nonce = stream
+u32 | counter u64, not sent; additional data = transfer | stream u32 | type u8 | length u32. The caller's first frame is HELLO, the
 answer READY: so both have shown the key before the job is frozen. Then MANIFEST, DATA (all files end to end, in the
 manifest's order), END(total u64, digest 32, extra), answered by DONE. The digest is BLAKE2b-256 over manifest and the
 tags of all frames: it binds every byte without hashing 1 GB/s.
@@ -283,9 +284,9 @@ def wait_for_caller(
                     callers[caller] = (time.monotonic() + _CALLER_S, bytearray())
                     selector.register(caller, selectors.EVENT_READ)
                     continue
-                caller = key.fileobj
-                if not isinstance(caller, socket.socket) or caller not in callers:  # dropped a moment ago
+                if not isinstance(key.fileobj, socket.socket) or key.fileobj not in callers:  # dropped a moment ago
                     continue
+                caller = key.fileobj
                 said = callers[caller][1]
                 if not _hear(caller, said, transfer):
                     drop(caller)
