@@ -334,6 +334,8 @@ def restart_running(p: Participant, facts: Facts) -> None:
         let_go(p)
     elif facts.pod != r.pod:
         exited(p, CopyDied(r.pod))
+    if p.held.resumed and facts.images is not None:
+        p.emit(DeleteImages(p.job, facts.images))  # the move was over, the crash came before the sweeping
 
 
 def restart_frozen(p: Participant, facts: Facts) -> None:
