@@ -24,8 +24,8 @@ else
     on node1 -- "$omview" nodes
     on node1 -- "$omview" jobs
     for target in node2 node3 home; do
-        on node1 -- "$omview" migrate squares "$target"
+        on node1 -- "$omview" migrate primes "$target"
     done
     on node1 -- "$omview" jobs
-    on node1 -- "$omview" logs squares | tail -3
+    on node1 -- "$omview" logs primes | tail -3
 fi
