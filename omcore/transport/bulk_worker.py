@@ -11,10 +11,10 @@ the engine never loads `cryptography`. Secrets come by stdin only. JSON lines, f
 
 On the wire: the caller says `transfer 16 | stream u8`, then both sides send frames `length u32 | type u8 | ciphertext
 + tag`. AES-256-GCM; key = BLAKE2b-256(transfer key, person "omview-bulk-1", stream u32 | direction u8); nonce = stream
-u32 | counter u64, not sent; additional data = transfer | stream u32 | type u8 | length u32. The caller's first frame is HELLO, the
-answer READY: so both have shown the key before the job is frozen. Then MANIFEST, DATA (all files end to end, in the
-manifest's order), END(total u64, digest 32, extra), answered by DONE. The digest is BLAKE2b-256 over manifest and the
-tags of all frames: it binds every byte without hashing 1 GB/s.
+u32 | counter u64, not sent; additional data = transfer | stream u32 | type u8 | length u32. The caller's first frame is
+HELLO, the answer READY: so both have shown the key before the job is frozen. Then MANIFEST, DATA (all files end to end,
+in the manifest's order), END(total u64, digest 32, extra), answered by DONE. The digest is BLAKE2b-256 over the tags of
+all frames before END: it binds every byte without hashing 1 GB/s.
 """
 
 from __future__ import annotations
