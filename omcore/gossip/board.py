@@ -152,7 +152,7 @@ class Board:
         """Take in a message.  Raises RemoteProtocolError, and changes nothing, where it is not a right one."""
         window = codec.unpack_message(data, sender)
         t = self._time(now)
-        if sender not in self._slots:
+        if sender == self.me or sender not in self._slots:
             return []
         if window is not None:
             self._merge(window, t)
@@ -225,9 +225,7 @@ class Board:
                 self._urgent.pop(slot, None)
 
     def _keep_s(self) -> float:
-        n = len(self._numbers)
-        if n < 2:
-            return KEEP_LEAST_S
+        n = max(2, len(self._numbers))
         return max(KEEP_LEAST_S, KEEP_AGES * formulas.average_age(n, self.window) * self._config.interval_s)
 
     def _merge(self, window: codec.Window, t: float) -> None:

@@ -116,7 +116,7 @@ class Gossip:
     def _pull_from(self, sender: int, outputs: list[Output], now: float) -> list[Output]:
         """On meeting a node thought down, ask for its board: ours knows little of its side."""
         met = any(isinstance(out, NodeJoined | NodeBack) and out.number == sender for out in outputs)
-        if not met or now < self._pull_ready:
+        if not met or 0 < self._pull_ready - now <= PULL_PAUSE_S:
             return []
         self._pull_ready = now + PULL_PAUSE_S
         return self.board.pull(sender)

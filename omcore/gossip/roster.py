@@ -65,9 +65,6 @@ class Roster:
     def __len__(self) -> int:
         return len(self.alive) + len(self.down)
 
-    def __contains__(self, number: int) -> bool:
-        return number in self.alive or number in self.down
-
     @property
     def running(self) -> int:
         """Nodes thought to run, oneself included."""

@@ -8,7 +8,7 @@ from random import Random
 from time import perf_counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omcore.errors import LocalProtocolError, RemoteProtocolError
@@ -82,6 +82,7 @@ def test_a_restarted_node_with_smaller_serials_is_believed_soon() -> None:
     assert load(b, 1) == 7.0
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(1, 4)), min_size=1, max_size=4, unique_by=lambda e: e[0]),
 )
@@ -97,6 +98,7 @@ def test_merge_does_not_depend_on_the_order(news: list[tuple[int, int]]) -> None
     assert results == {(float(max(news)[0]), 50.0 - max(news)[0])}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_bad_bytes_change_nothing(data: bytes) -> None:
     b = board(0, 3)

@@ -6,7 +6,7 @@ from math import inf, nan
 from struct import pack_into
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omcore.errors import LocalProtocolError, RemoteProtocolError
@@ -44,6 +44,7 @@ def test_an_entry_has_48_bytes() -> None:
     assert codec.ENTRY_SIZE == 48
 
 
+@settings(deadline=None)
 @given(number=st.integers(0, 2**32 - 1), serial=st.integers(0, 65535), sample=samples)
 def test_a_sample_survives_the_wire(number: int, serial: int, sample: LoadSample) -> None:
     data = codec.pack_window([0], [codec.pack_body(number, serial, sample)], 0, False)
@@ -129,6 +130,7 @@ def test_shapes_that_cannot_be_are_refused() -> None:
     assert codec.unpack_message(codec.pack_pull(), 1) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_understood_or_refused(data: bytes) -> None:
     for candidate in (data, b"B" + data):
@@ -139,6 +141,7 @@ def test_any_bytes_are_understood_or_refused(data: bytes) -> None:
         assert window is None or len(window.bodies) == codec.BODY_SIZE * len(window.ages_ms)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=codec.BODY_SIZE * 2, max_size=codec.BODY_SIZE * 2), st.integers(0, 10**7))
 def test_entries_that_pass_hold_only_sane_figures(bodies: bytes, age_ms: int) -> None:
     sender = int.from_bytes(bodies[:4], "little")

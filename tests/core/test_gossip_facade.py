@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omcore.errors import RemoteProtocolError
@@ -102,6 +102,7 @@ def test_a_leave_is_told() -> None:
     assert b.state(0, 1.0) is NodeState.LOST
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_bad_bytes_change_nothing(data: bytes) -> None:
     g = gossip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omcore.errors import LocalProtocolError, RemoteProtocolError
@@ -82,6 +82,7 @@ incarnations = st.integers(0, INCARNATION_LIMIT - 1)
 records = st.builds(Record, st.sampled_from(Status), numbers, incarnations, numbers)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(Kind), incarnations, numbers, numbers, st.lists(records, max_size=5).map(tuple))
 def test_a_message_survives_the_wire(kind: Kind, incarnation: int, a: int, b: int, said: tuple[Record, ...]) -> None:
     if kind in (Kind.DIGEST, Kind.PAGE):
@@ -91,6 +92,7 @@ def test_a_message_survives_the_wire(kind: Kind, incarnation: int, a: int, b: in
     assert got == Message(kind, incarnation, a if fields else 0, b if fields == 2 else 0, said)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bad_bytes_change_nothing(data: bytes) -> None:
     machine = members()
@@ -465,6 +467,7 @@ def test_news_goes_out_a_limited_number_of_times_least_sent_first() -> None:
     assert len(store) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60), st.integers(0, 99))
 def test_a_pool_is_a_set_with_a_fair_draw(steps: list[tuple[bool, int]], seed: int) -> None:
     pool, model = Pool(), set[int]()
