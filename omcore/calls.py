@@ -76,7 +76,12 @@ class Calls:
             seen.popitem(last=False)
         task = asyncio.create_task(self._work(sender, message, seen))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a question was not answered", exc_info=error)
 
     async def _work(self, sender: NodeId, call: Call, seen: OrderedDict[int, Answer | None]) -> None:
         try:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 VIEW_S = 1.0
 STEP_S = 0.1
 """Least pause between two views: a second, or this while a move takes its steps."""
+FIRST_S = 0.5
+"""How long the first view waits for other nodes' jobs."""
 MIGRATE_S = 600.0
 REPLAY = 8192
 """Bytes of a terminal's past that a newly attached one is shown."""
@@ -81,6 +83,7 @@ class Faces:
             return
         polled = asyncio.create_task(node.poll_jobs())
         try:
+            await asyncio.wait({polled}, timeout=FIRST_S)
             while True:
                 changed = node.changed
                 started = node.now()

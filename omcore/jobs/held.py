@@ -261,7 +261,7 @@ class HeldJob:
                 raise CheckpointFailed("the image stream is not open")
             names = sorted(path.name for path in directory.iterdir() if path.name.endswith(".img"))
             sent = await self._sender.go(names)
-            self._shipped_bytes(sent.bytes, sent.bytes)
+            self._shipped_bytes(sent.size_bytes, sent.size_bytes)
         except OmError as error:
             self.feed(inputs.ShipFailed(action.epoch, error.text, error.hint))
         else:
