@@ -36,6 +36,7 @@ K_IN_EOF = 3  # IN
 K_ACK = 4  # OUT
 K_SIGNAL = 5  # SIGNAL
 K_RESIZE = 6  # SIZE
+K_CLOSE = 7  # OUT; the offset means nothing
 # shim -> engine
 K_STATE = 16  # packed state; the first frame of a connection
 K_REPLY = 17  # packed {"id", "ok", "text", "hint", "log", "state", ...}

@@ -18,14 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,87 +30,41 @@ from typing import Any, Literal
 from omcore.checkpoint.criu import Criu, Stdio, dump_argv, explain, last_errors, restore_argv
 from omcore.errors import CheckpointFailed, PodError
 from omcore.jobs import frames
+from omcore.jobs.podevents import (
+    Continued,
+    Ended,
+    Gone,
+    Output,
+    OutputEof,
+    PodEvent,
+    SignalTaken,
+    Stopped,
+    Taken,
+)
 from omcore.jobs.podimages import RELAY
-from omcore.types import JobId, RunSpec
+from omcore.jobs.podspawn import CREATE_S, LOCK, LOG, SOCKET, PodSpec, is_alive, outer_pid, short_name, spawn
+from omcore.types import RunSpec
+
+__all__ = [
+    "Continued",
+    "Counters",
+    "DumpReport",
+    "Ended",
+    "Gone",
+    "Output",
+    "OutputEof",
+    "Pod",
+    "PodEvent",
+    "PodSpec",
+    "SignalTaken",
+    "Stopped",
+    "Taken",
+]
 
 Phase = Literal["empty", "running", "frozen", "restored", "ended"]
 
-_SHIM = Path(__file__).with_name("shim.py")
-_SOCKET, _LOCK, _LOG = "shim.sock", "pod.lock", "shim.log"
-_CREATE_S = 10.0  # a pod takes 40 ms; a machine in trouble may take longer
 _GONE_S = 5.0  # from the end of the connection to the end of the pod
 _FIND_S = 600.0  # criu may be at work in the pod and must not be disturbed
-
-
-@dataclass(frozen=True, slots=True)
-class PodSpec:
-    """What a pod needs to be made."""
-
-    job: JobId
-    directory: Path  # the job's runtime directory, 0700; holds the socket, the lock, the shim's log
-    criu: Criu | None
-    kdat: Path | None  # this user's and node's cache of criu's kernel probes; shared by all pods
-    masks: tuple[str, ...] = ()  # directories that the job must see empty; `directory` is always masked
-    cgroups: tuple[Path, ...] = ()  # joined by the shim and hence by all of the job
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """The job wrote `data`, from `offset` of that stream on.  Acknowledge it, or after 256 KiB the job waits."""
-
-    stream: str  # "out" | "err" | "tty"
-    offset: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OutputEof:
-    """The stream ended at `offset`."""
-
-    stream: str
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """All input before `offset` is the pod's; have at most 256 KiB beyond it under way."""
-
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class SignalTaken:
-    """Signals up to this number were applied."""
-
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The job's root was stopped by this signal (^Z)."""
-
-    signum: int
-
-
-@dataclass(frozen=True, slots=True)
-class Continued:
-    """The job's root goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The root ended; all output was handed over.  `status`: exit code, or minus the signal."""
-
-    status: int
-    totals: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The shim died or another engine took the connection; not sent after `retire`, `end` or `close`."""
-
-
-PodEvent = Output | OutputEof | Taken | SignalTaken | Stopped | Continued | Ended | Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +132,7 @@ class Pod:
         self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._next_call = int.from_bytes(os.urandom(4), "little")
         self._pidfd = -1
+        self._dead = asyncio.Event()
         self._leaving = False
         self._patience: asyncio.TimerHandle | None = None
         self._inner_root = 0
@@ -193,10 +145,10 @@ class Pod:
     async def create(cls, spec: PodSpec, on_event: Callable[[PodEvent], None]) -> Pod:
         """Make an empty pod.  Raises PodError in words when the system does not allow it."""
         spec.directory.mkdir(mode=0o700, exist_ok=True)
-        listener = await asyncio.to_thread(_spawn, spec)
+        listener = await asyncio.to_thread(spawn, spec)
         listener.close()
         pod = cls(spec.directory, spec.criu, on_event)
-        await pod._connect(_CREATE_S)
+        await pod._connect(CREATE_S)
         return pod
 
     @classmethod
@@ -205,13 +157,13 @@ class Pod:
 
         If criu is at work in the pod this waits for its end.
         """
-        if not _alive(directory):
+        if not is_alive(directory):
             return None
         pod = cls(directory, criu, on_event)
         try:
             await pod._connect(_FIND_S)
         except PodError:
-            if not _alive(directory):
+            if not is_alive(directory):
                 return None
             raise
         return pod
@@ -219,17 +171,17 @@ class Pod:
     async def _connect(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         try:
-            with _short(self.directory) as place:
+            with short_name(self.directory) as place:
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 sock.setblocking(False)
-                sock.connect(f"{place}/{_SOCKET}")
+                sock.connect(f"{place}/{SOCKET}")
             self.shim_pid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
             self._pidfd = os.pidfd_open(self.shim_pid)
             await loop.create_connection(lambda: self._link, sock=sock)
             await asyncio.wait_for(self._greeted, timeout)
         except (OSError, TimeoutError) as error:
             self._close()
-            raise PodError("the pod does not answer", f"See {self.directory / _LOG}.") from error
+            raise PodError("the pod does not answer", f"See {self.directory / LOG}.") from error
 
     async def close(self) -> None:
         """Leave; the pod stays and keeps the job."""
@@ -257,23 +209,20 @@ class Pod:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # PID 1 is reaped only after all of its namespace
+            asyncio.get_running_loop().add_reader(self._pidfd, self._buried)
+
+    def _buried(self) -> None:
+        self._close()
+        for name in (SOCKET, LOCK):
+            (self.directory / name).unlink(missing_ok=True)
+        self._dead.set()
 
     async def retire(self) -> None:
         """Kill PID 1, and with it everything in the pod; returns when all of it is gone.  Any phase."""
-        self._leaving = True
-        if self._pidfd < 0:
-            return
-        loop = asyncio.get_running_loop()
-        gone = asyncio.Event()
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        loop.add_reader(self._pidfd, gone.set)
-        try:
-            await gone.wait()  # PID 1 is reaped only after all of its namespace
-        finally:
-            self._close()
-        for name in (_SOCKET, _LOCK):
-            (self.directory / name).unlink(missing_ok=True)
+        self.kill()
+        if self._pidfd >= 0:
+            await self._dead.wait()
 
     async def end(self) -> None:
         """Tell the shim of an ended job to go.  Raises PodError in another phase."""
@@ -338,13 +287,13 @@ class Pod:
         self._key, self._userns = state["key"], state["userns"]
         if state["root"] != self._inner_root or not self.root_pid:
             self._inner_root = state["root"]
-            self.root_pid = _outer_pid(self.shim_pid, self._inner_root) if self._inner_root else 0
+            self.root_pid = outer_pid(self.shim_pid, self._inner_root) if self._inner_root else 0
 
     def _lost(self) -> None:
         waiting: list[asyncio.Future[Any]] = [self._greeted, *self._calls.values()]
         for future in waiting:
             if not future.done():
-                future.set_exception(PodError("the pod is gone", f"See {self.directory / _LOG}."))
+                future.set_exception(PodError("the pod is gone", f"See {self.directory / LOG}."))
                 future.exception()  # nobody may be waiting any more
         self._calls.clear()
         if not self._leaving and self._pidfd >= 0:
@@ -380,6 +329,10 @@ class Pod:
         """Send a signal to the root's process group, SIGKILL to all of the job; only the next number counts."""
         self._write(frames.frame(frames.K_SIGNAL, frames.SIGNAL.pack(seq, signum)))
 
+    def close_output(self, stream: str) -> None:
+        """Nobody reads this stream any more: the job's next write to that pipe gets SIGPIPE; a pty stays open."""
+        self._write(frames.frame(frames.K_CLOSE, frames.OUT.pack(frames.STREAMS.index(stream), 0)))
+
     def resize(self, rows: int, cols: int) -> None:
         """Window size of the pty; the kernel sends SIGWINCH."""
         size = frames.SIZE.pack(min(rows, 0xFFFF), min(cols, 0xFFFF))
@@ -393,7 +346,7 @@ class Pod:
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         if self._link.lost.is_set():
-            raise PodError("the pod is gone", f"See {self.directory / _LOG}.")
+            raise PodError("the pod is gone", f"See {self.directory / LOG}.")
         self._next_call = (self._next_call + 1) & 0xFFFFFFFF
         number = self._next_call
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -508,90 +461,3 @@ def _checkpoint_error(answer: dict[str, Any]) -> CheckpointFailed:
     if "took longer" in answer["text"]:
         sentence = answer["text"]
     return CheckpointFailed(sentence, hint, "\n".join(last_errors(log)[-8:]))
-
-
-@contextlib.contextmanager
-def _short(directory: Path) -> Iterator[str]:
-    """A name for the directory that fits into a socket address, however long its path is."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
-
-
-def _alive(directory: Path) -> bool:
-    try:
-        fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def _spawn(spec: PodSpec) -> socket.socket:
-    """Start the shim and wait for its word (40 ms: run in a thread); returns the listening socket, ours to close."""
-    if _alive(spec.directory):
-        raise PodError("there is a pod already", "Retire it first.")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        (spec.directory / _SOCKET).unlink(missing_ok=True)
-        with _short(spec.directory) as place:
-            listener.bind(f"{place}/{_SOCKET}")
-        os.chmod(spec.directory / _SOCKET, 0o600)
-        listener.setblocking(False)
-        config = {
-            "directory": str(spec.directory),
-            "listener": listener.fileno(),
-            "masks": [str(spec.directory), *spec.masks],
-            "cgroups": [str(path) for path in spec.cgroups],
-            "kdat": str(spec.kdat) if spec.kdat else "",
-        }
-        with open(spec.directory / _LOG, "ab") as log:
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", str(_SHIM)],
-                input=frames.pack(config),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=(listener.fileno(),),
-                timeout=_CREATE_S,
-                check=False,
-            )
-    except (OSError, subprocess.SubprocessError) as error:
-        listener.close()
-        raise PodError(f"a pod cannot be started: {error}") from error
-    if done.stdout != b"ok":
-        listener.close()
-        raise _pod_error(done.stdout.decode("utf-8", "replace"), spec.directory)
-    return listener
-
-
-def _pod_error(text: str, directory: Path) -> PodError:
-    if "unshare" in text or "uid_map" in text:
-        return PodError(
-            f"this system does not let you make a pod ({text})",
-            "User namespaces may be switched off: see `omview doctor`.",
-        )
-    return PodError(f"a pod cannot be made ({text or 'the shim died'})", f"See {directory / _LOG}.")
-
-
-def _outer_pid(shim: int, inner: int) -> int:
-    """The PID, here, of the child of the shim that is `inner` in the pod; 0 when it is gone."""
-    with contextlib.suppress(OSError, ValueError):
-        for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
-            if _inner_pid(child) == inner:
-                return int(child)
-    return 0
-
-
-def _inner_pid(pid: str) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("NSpid:"):
-                return int(line.split()[-1])
-    return 0

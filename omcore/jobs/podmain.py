@@ -201,6 +201,10 @@ class Pod:
                 stream.acknowledge(offset)
         elif self.phase in ("restored", "restoring", "ended"):
             return
+        elif kind == frames.K_CLOSE:
+            stream = relay.streams.get(frames.STREAMS[frames.OUT.unpack(payload)[0]])
+            if stream and stream.name != "tty":
+                stream.close()
         elif kind == frames.K_IN:
             (offset,) = frames.IN.unpack_from(payload)
             relay.input.accept(offset, payload[frames.IN.size :])

@@ -87,6 +87,17 @@ async def test_output_is_exact_and_bounded_by_the_window() -> None:
         assert job.sink.out("err") == b"done\n"
 
 
+async def test_a_reader_that_left_stops_the_writer() -> None:
+    async with home() as here:
+        job = await here.start(["yes"])
+        job.sink.ack = False
+        await job.sink.until(lambda: len(job.sink.out()) > 1000)
+        job.pod.close_output("out")
+        job.sink.ack = True
+        job.pod.acknowledge("out", len(job.sink.out()))
+        assert await job.sink.status() == -signal.SIGPIPE
+
+
 async def test_what_is_left_in_the_background_goes_with_the_root() -> None:
     async with home() as here:
         job = await here.start(["sh", "-c", "(echo early; sleep 1000) & sleep 0.2; exit 3"])

@@ -110,6 +110,19 @@ async def test_output_that_nobody_took_travels_too() -> None:
         assert job.sink.out() == b"".join(b"%d\n" % n for n in range(1, 200_001))
 
 
+async def test_a_stream_that_nobody_reads_stays_closed() -> None:
+    async with home() as here:
+        job = await here.start(["sh", "-c", "echo one; read x; echo two; echo err$? >&2; exit 5"])
+        await job.sink.until(lambda: job.sink.out() == b"one\n")
+        job.pod.close_output("out")
+        await job.hop()
+        await job.hop()
+        job.type(b"\n")
+        status = await job.sink.status()
+        assert status in (5, -signal.SIGPIPE)
+        assert job.sink.out() == b"one\n"
+
+
 async def test_a_pipeline_of_bash_goes_on() -> None:
     script = (
         "seq 30000 | while read x; do echo $((x * 2)); done | awk '{s += $1} END {print s}' | sed s/^/sum=/; exit 4"
