@@ -93,7 +93,7 @@ def make(
         if root:
             made.append(root)
             missing -= useful
-        else:
+        if limits and why:
             refusal = refusal or why
     note = ""
     if missing:

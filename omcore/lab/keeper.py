@@ -190,6 +190,7 @@ def main() -> None:
         return  # the caller gave up at once
     plan = Plan.from_json(json.loads(line))
     Keeper(plan, control).run()
+    os._exit(0)  # nothing to tidy up in the interpreter, and somebody waits for our end
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from omcore.lab.plumbing import PROCESS_NAME, name_of
 from omcore.lab.record import DEFAULT_NAME, LabStatus
 
 _UP_SECONDS = 60.0
-_DOWN_SECONDS = 20.0
+_DOWN_SECONDS = 10.0
+_GRACE_SECONDS = 10.0  # for the keeper: killing and removing takes well under one, even on a busy machine
 _STEP_S = 0.02
 _KEEPER_LOG = "keeper.log"
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # an ordinary user's PATH often lacks them
@@ -178,13 +179,27 @@ def _stop(directory: Path) -> None:
     """Have the keeper end the lab; without a keeper, end it ourselves. Raises LabError if it will not go."""
     found = record.read(directory)
     for pid, number in ((found.keeper, signal.SIGTERM), (found.holder, signal.SIGKILL)) if found else ():
-        with suppress(ProcessLookupError, PermissionError):
-            if pid and name_of(pid) == PROCESS_NAME:  # and not a later process with its number
-                os.kill(pid, number)
-        if record.wait_until_gone(directory, _DOWN_SECONDS):
+        _end_process(pid, number)
+        if record.wait_until_gone(directory, _GRACE_SECONDS):
             return
     if not record.wait_until_gone(directory, _DOWN_SECONDS):
         raise LabError(f"the lab will not end; its processes hold {directory}", "try again in a moment")
+
+
+def _end_process(pid: int, number: signal.Signals) -> None:
+    """Send keeper or holder a signal, and wait a while for its end."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:  # gone, or never there: pid 0
+        return
+    try:
+        if name_of(pid) == PROCESS_NAME:  # and not a later process with its number
+            signal.pidfd_send_signal(fd, number)
+            select.select([fd], [], [], _GRACE_SECONDS)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def _tail(path: Path) -> str:
