@@ -90,7 +90,7 @@ class Splitter:
 
 
 def pack(value: Any) -> bytes:
-    """None, bool, int, bytes, str, list, tuple and dict with str keys as bytes; tuples come back as lists.
+    """None, bool, int (64 bits), bytes, str, list, tuple and dict with str keys as bytes; tuples come back as lists.
 
     JSON would do but for its 17 ms of imports and for raw bytes.
     """

@@ -11,6 +11,7 @@ import os
 import select
 import struct
 import sys
+import termios
 import time
 
 from . import frames, podexec, podimages, podtree, syscalls
@@ -231,7 +232,7 @@ class Pod:
     def _signal(self, number: int) -> None:
         try:
             if number == _KILL:
-                os.kill(-1, number)  # the whole pod but PID 1
+                self._kill_all()
             else:
                 os.killpg(os.getpgid(self.root), number)
         except (ProcessLookupError, PermissionError):
@@ -251,6 +252,8 @@ class Pod:
         except OSError as error:
             subject = f" {error.filename}" if error.filename else ""
             self._answer(call, ok=False, text=f"{error.strerror}{subject}", hint="", log="")
+        except termios.error as error:
+            self._answer(call, ok=False, text=f"terminal: {error}", hint="", log="")
 
     def _answer(self, call: dict[str, Any], ok: bool, **more: Any) -> None:
         if self.link:
@@ -356,8 +359,11 @@ class Pod:
         self.stopped = 0
         if self.phase == "running":
             self.phase = "ended"
+        self._kill_all()
+
+    def _kill_all(self) -> None:
         try:
-            os.kill(-1, _KILL)
+            os.kill(-1, _KILL)  # everything in the pod but PID 1
         except ProcessLookupError:
             return
 
@@ -400,7 +406,7 @@ class Pod:
         self.phase = "frozen"
         try:
             bytes_total = self._cut(work)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, termios.error) as error:
             self.relay.input.push_back(self.relay.pty)
             podtree.go_on(self.asleep)
             self.phase = "running"
@@ -433,12 +439,18 @@ class Pod:
 
     def _restored(self, work: _Criu, failed: bool, took: float) -> None:
         relay, saved = self.relay, work.saved
-        if failed or relay is None:
+        mighty = podtree.too_mighty(podtree.tasks(), os.getuid()) if self.hardening.userns and not failed else []
+        if failed or mighty or relay is None:
             self.phase = "empty"
+            self._kill_all()
             if relay:
                 relay.close()
                 self.relay = None
-            self._criu_failed(work, "restore.log", "criu could not restore the job")
+            if mighty:
+                text = f"the image gives rights to {mighty[0]} that no job has: it was tampered with"
+                self._answer(work.call, ok=False, text=text, hint="", log="")
+            else:
+                self._criu_failed(work, "restore.log", "criu could not restore the job")
             return
         relay.close_job_ends()
         self.root, self.asleep, self.stopped = saved["root"], saved["asleep"], saved["stopped"]

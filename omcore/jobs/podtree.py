@@ -54,6 +54,25 @@ def strays(found: list[Task], root: int) -> list[Task]:
     return [task for task in found if task.ppid in (0, 1) and task.pid != root and task.state not in "ZX"]
 
 
+def too_mighty(found: list[Task], uid: int) -> list[str]:
+    """Names of tasks that have more rights than a job in a user namespace may have: a doctored image."""
+    wanted = {
+        "Uid": [str(uid)] * 4,
+        "CapPrm": ["0" * 16],
+        "CapEff": ["0" * 16],
+        "CapBnd": ["0" * 16],
+        "NoNewPrivs": ["1"],
+    }
+    mighty = []
+    for task in found:
+        for thread in os.listdir(f"/proc/{task.pid}/task"):
+            with open(f"/proc/{task.pid}/task/{thread}/status", encoding="utf-8", errors="replace") as file:
+                fields = dict(line.split(":", 1) for line in file if ":" in line)
+            if any(fields[name].split() != value for name, value in wanted.items()):
+                mighty.append(task.name)
+    return mighty
+
+
 def stopped_by_user(found: list[Task]) -> list[int]:
     """PIDs of those that are stopped now."""
     return [task.pid for task in found if task.state == "T"]
