@@ -11,13 +11,12 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.filter import NoColor
 from textual.screen import Screen
 
-from omcore.client import Client
 from omcore.errors import OmError
 from omcore.types import ClusterView, JobId, JobState, JobView, MoveResult, ProcView, Step
 from omview import format as fmt
@@ -26,10 +25,13 @@ from omview.model import Book, Moments, job_label, live_jobs, move_share, node_n
 from omview.screens.base import OmScreen
 from omview.screens.cluster import ClusterScreen
 from omview.theme import SIXTEEN_THEME, THEMES, Paint, needs_ascii, pick_theme
-from omview.widgets.canvas import Canvas, ChopsUpdate, TightUpdate
+from omview.widgets.canvas import Canvas, tightened
 from omview.widgets.look import Look, Toast
 from omview.widgets.moves import how_far
 from omview.widgets.sheet import Ink
+
+if TYPE_CHECKING:
+    from omcore.client import Client  # the engine's side imports it; here it is only a word
 
 TOAST_S = 8.0
 
@@ -149,9 +151,7 @@ class OmView(App[int]):
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Textual's hook for output: write only the cells that changed."""
-        if type(renderable) is ChopsUpdate:
-            renderable = TightUpdate(renderable.chops, renderable.spans, renderable.chop_ends)
-        super()._display(screen, renderable)
+        super()._display(screen, tightened(renderable))
 
     # ---- what arrives
 

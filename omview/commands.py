@@ -33,6 +33,8 @@ class Situation:
     zoomed: bool = False
     toasts: bool = False
     moving: int = 0
+    layout: str = ""  # of the nodes on Cluster: "cards" or "rows"
+    cards_fit: bool = False
 
 
 When = Callable[[Situation], str]
@@ -89,6 +91,20 @@ def _many(now: Situation) -> str:
     return "" if now.nodes > 1 else "there is one node only"
 
 
+def _not_on(screen: str) -> When:
+    return lambda now: HIDDEN if now.screen == screen else ""
+
+
+def _cards(now: Situation) -> str:
+    if now.layout == "cards":
+        return HIDDEN
+    return "" if now.cards_fit else "the window is too small for cards"
+
+
+def _as_rows(now: Situation) -> str:
+    return HIDDEN if now.layout == "rows" else ""
+
+
 def _escape(now: Situation) -> str:
     return "" if now.filtered or now.zoomed or now.toasts else HIDDEN
 
@@ -115,41 +131,41 @@ class Command:
 
 COMMANDS: tuple[Command, ...] = (
     # on a job
-    Command("job.details", ("enter",), "open", "details", "details: can it move, and where to", "job", ("processes",), _rows, 1),
+    Command("job.details", ("enter",), "open", "details", "details: can it move?", "job", ("processes",), _rows, 1),
     Command("job.migrate", ("m",), "migrate", "migrate", "migrate: choose where", "job", LISTS, _migrate, 2, "Move {job} to …"),
     Command("job.home", ("h",), "home", "home", "bring it home", "job", LISTS, _home, 4, "Bring {job} home to {home}"),
-    Command("job.lock", ("l",), "lock", "lock", "lock, unlock: may it move", "job", LISTS, _job, 3, "Lock or unlock {job}"),
+    Command("job.lock", ("l",), "lock", "lock", "lock, unlock", "job", LISTS, _job, 3, "Lock or unlock {job}"),
     Command("job.stop", ("z",), "stop", "stop", "stop, go on", "job", LISTS, _stop, 0, "Stop {job}, or let it go on"),
     Command("job.kill", ("K", "f9"), "kill", "kill", "kill: choose the signal", "job", LISTS, _kill, 8, "Kill {job} …"),
     Command("job.undo", ("U",), "undo", "undo", "undo the last move", "job", ALL, _undo, 7, "Undo the last move{undo}"),
     Command("job.copy", ("ctrl+y",), "copy", "copy", "copy the command", "job", ("processes",), _rows, 0, "Copy the command"),
     # on a node
     Command("node.open", ("enter",), "open", "open node", "open this node", "node", ("cluster",), _rows, 1, "Open {node}"),
-    Command("node.move", ("m",), "move_from", "move a job", "move a job from here: choose it, then where", "node", ("cluster",), _live, 2, "Move a job off {node}"),
-    Command("node.zoom", ("enter",), "open", "zoom chart", "zoom the load chart, and back", "node", ("node",), _always, 5, "Zoom the load chart"),
-    Command("node.chart", ("g",), "zoom", "big chart", "the load of all nodes in one chart", "node", ("cluster",), _rows, 3, "Chart of all nodes"),
+    Command("node.move", ("m",), "move_from", "move a job", "move a job from here", "node", ("cluster",), _live, 2, "Move a job off {node}"),
+    Command("node.zoom", ("enter",), "open", "zoom chart", "zoom the load chart", "node", ("node",), _always, 5, "Zoom the load chart"),
+    Command("node.chart", ("g",), "zoom", "big chart", "all nodes in one chart", "node", ("cluster",), _rows, 3, "Chart of all nodes"),
     # what is shown
     Command("show.filter", ("slash", "f4"), "filter", "filter", "filter, live", "shown", ("processes",), _always, 5, "Filter processes"),
     Command("show.order", ("o", "f6"), "order", "order", "order by the next column", "shown", ("processes",), _always, 6, "Order by the next column"),
     Command("show.reverse", ("O",), "reverse", "reverse", "reverse the order", "shown", ("processes",), _always, 0, "Reverse the order"),
     Command("show.tree", ("t", "f5"), "tree", "tree", "tree, flat", "shown", ("processes",), _always, 9, "Tree or flat list"),
     Command("show.jobs", ("v",), "jobs_only", "jobs only", "jobs only, all processes", "shown", ("processes",), _always, 7, "Jobs only, or all processes"),
-    Command("show.side", ("e",), "side", "", "details beside the list, on and off", "shown", ("processes",), _always, 0, "Details beside the list"),
+    Command("show.side", ("e",), "side", "", "details pane, on and off", "shown", ("processes",), _always, 0, "Details beside the list"),
     Command("show.previous", ("left_square_bracket",), "node_before", "", "node before", "shown", ("processes", "node"), _many, 0),
     Command("show.next", ("right_square_bracket",), "node_after", "node", "node after", "shown", ("processes", "node"), _many, 10),
     Command("show.all", ("backslash",), "all_nodes", "", "all nodes", "shown", ("processes",), _always, 0, "Processes of all nodes"),
-    Command("show.cards", ("c",), "layout('cards')", "cards", "cards", "shown", ("cluster",), _always, 5, "Show nodes as cards"),
-    Command("show.rows", ("w",), "layout('rows')", "rows", "wide rows", "shown", ("cluster",), _always, 6, "Show nodes as rows"),
+    Command("show.cards", ("c",), "layout('cards')", "cards", "cards", "shown", ("cluster",), _cards, 5, "Show nodes as cards"),
+    Command("show.rows", ("w",), "layout('rows')", "rows", "wide rows", "shown", ("cluster",), _as_rows, 6, "Show nodes as rows"),
     Command("show.auto", ("a",), "layout('auto')", "", "what fits", "shown", ("cluster",), _always, 0, "Show nodes as fits"),
     # everywhere
-    Command("go.cluster", ("1",), "go('cluster')", "", "Cluster", "everywhere", ALL, _always, 0, "Go to Cluster"),
-    Command("go.node", ("2",), "go('node')", "", "Node", "everywhere", ALL, _always, 0, "Go to Node"),
-    Command("go.processes", ("3",), "go('processes')", "processes", "Processes", "everywhere", ALL, _always, 11, "Go to Processes"),
-    Command("go.migrations", ("4",), "go('migrations')", "", "Migrations", "everywhere", ALL, _always, 0, "Go to Migrations"),
+    Command("go.cluster", ("1",), "go('cluster')", "", "Cluster", "everywhere", ALL, _not_on("cluster"), 0, "Go to Cluster"),
+    Command("go.node", ("2",), "go('node')", "", "Node", "everywhere", ALL, _not_on("node"), 0, "Go to Node"),
+    Command("go.processes", ("3",), "go('processes')", "processes", "Processes", "everywhere", ALL, _not_on("processes"), 11, "Go to Processes"),
+    Command("go.migrations", ("4",), "go('migrations')", "", "Migrations", "everywhere", ALL, _not_on("migrations"), 0, "Go to Migrations"),
     Command("app.pause", ("p",), "pause", "", "pause the screen", "everywhere", ALL, _always, 0, "Pause or continue the screen"),
     Command("app.shot", ("ctrl+e",), "shot", "", "screenshot (SVG)", "everywhere", ALL, _always, 0, "Save a screenshot (SVG)"),
     Command("app.theme", ("ctrl+t",), "next_theme", "", "next theme", "everywhere", ALL, _always, 0, "Next theme"),
-    Command("app.redraw", ("ctrl+l",), "redraw", "", "draw anew; try the engine now", "everywhere", ALL, _always, 0, "Draw anew"),
+    Command("app.redraw", ("ctrl+l",), "redraw", "", "draw anew, ask the engine", "everywhere", ALL, _always, 0, "Draw anew"),
     Command("app.escape", ("escape",), "leave", "clear", "close, clear the filter", "everywhere", ALL, _escape, 12),
     Command("app.quit", ("q", "f10"), "quit", "quit", "quit", "everywhere", ALL, _always, 13, "Quit"),
     Command("app.help", ("question_mark", "f1"), "help", "help", "this help", "everywhere", ALL),
@@ -223,7 +239,8 @@ def palette(now: Situation) -> list[Offer]:
             continue
         undo = f": {now.undo}" if now.undo else ""
         title = command.name.format(job=job, node=now.node_name or "this node", home=now.home_name, undo=undo)
-        offers.append(Offer(command, title, f"not now: {reason}" if reason else command.help, not reason))
+        note = f"not now: {reason}" if reason else command.help if command.help.lower() != title.lower() else ""
+        offers.append(Offer(command, title, note, not reason))
     return offers
 
 

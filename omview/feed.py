@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.message import Message
 
-from omcore.client import Client
 from omcore.errors import OmError
 from omcore.types import ClusterView, ProcDelta, Series
 
-Connect = Callable[[], Awaitable[Client]]
+if TYPE_CHECKING:
+    from omcore.client import Client
+
+Connect = Callable[[], Awaitable["Client"]]
 RETRIES_S = (1.0, 2.0, 3.0, 5.0)
 
 

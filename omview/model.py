@@ -26,7 +26,6 @@ from omcore.types import (
 Metric = Literal["load", "cpu", "mem", "in", "out"]
 WINDOW_S = 600.0
 KEEP_S = 1000.0
-_SPANS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 ENDS = frozenset({Step.DONE, Step.BACK, Step.REFUSED})
 STEPS = (Step.CHECK, Step.PREPARE, Step.FREEZE, Step.SHIP, Step.RESTORE, Step.COMMIT)
 
@@ -40,9 +39,8 @@ class Columns:
 
 
 def span_for(columns: int, window_s: float = WINDOW_S) -> float:
-    """Seconds one column stands for, so that `columns` of them hold the window: 1 2 5 10 15 30 60 …"""
-    least = window_s / max(1, columns)
-    return next((span for span in _SPANS if span >= least), _SPANS[-1])
+    """Whole seconds one column stands for, so that `columns` of them hold the window and little more."""
+    return float(max(1, -(-int(window_s) // max(1, columns))))
 
 
 class Book:

@@ -8,12 +8,12 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from omcore.types import ClusterView, JobId, JobView, JobState, Movable, ProcDelta, ProcKey, ProcView
+from omcore.types import ClusterView, JobId, JobState, JobView, Movable, ProcDelta, ProcKey, ProcView
 from omview import format as fmt
 from omview.model import job_label, job_sign, live_jobs, movable
 
 ORDERS = ("cpu", "mem", "time", "pid", "user", "node", "command")
-EXAMPLE = "type to filter:  ffmpeg   !kernel   cpu>50   mem>2G   user=ana   node=at*   job"
+EXAMPLES = ("ffmpeg", "!kernel", "cpu>50", "mem>2G", "user=ana", "node=at*", "job")
 
 Test = Callable[["Seen"], bool]
 
@@ -261,9 +261,7 @@ class Row:
     arguments: str
 
 
-def see(
-    procs: Iterable[ProcView], view: ClusterView, test: Test | None, jobs_only: bool = False
-) -> list[Seen]:
+def see(procs: Iterable[ProcView], view: ClusterView, test: Test | None, jobs_only: bool = False) -> list[Seen]:
     """Join processes with their jobs and nodes, and keep what the filter lets through."""
     names = {node.number: node.name for node in view.nodes}
     jobs = {job.id: job for job in view.jobs}

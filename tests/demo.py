@@ -10,8 +10,27 @@ from random import Random
 
 from omcore.errors import EngineUnreachable, Refused
 from omcore.types import (
-    Check, ClusterView, EventView, Forecast, JobId, JobState, JobView, LoadSample, Movable, MovePlan, MoveResult,
-    MoveView, NodeId, NodeInfo, NodeState, NodeView, ProcDelta, ProcKey, ProcView, Series, Step,
+    Check,
+    ClusterView,
+    EventView,
+    Forecast,
+    JobId,
+    JobState,
+    JobView,
+    LoadSample,
+    Movable,
+    MovePlan,
+    MoveResult,
+    MoveView,
+    NodeId,
+    NodeInfo,
+    NodeState,
+    NodeView,
+    ProcDelta,
+    ProcKey,
+    ProcView,
+    Series,
+    Step,
 )  # fmt: skip
 
 NOW = 1_795_340_467.0  # a Sunday in November 2026
@@ -77,7 +96,9 @@ def node(number: int, **more: object) -> NodeView:
     name = NAMES[number - 1]
     ident = NodeId(f"{number:064x}")
     info = NodeInfo(ident, number, name, (f"10.0.0.{number}:7431",), "0.1.0", 1, (4, 2, 1), "6.12.48", "x86_64")
-    view = NodeView(ident, number, name, NodeState.UP, number == 1, (0.2, 0.4, 0.3, 0.9)[number - 1], sample(number), info)
+    view = NodeView(
+        ident, number, name, NodeState.UP, number == 1, (0.2, 0.4, 0.3, 0.9)[number - 1], sample(number), info
+    )
     return replace(view, **more)  # type: ignore[arg-type]
 
 
@@ -152,7 +173,12 @@ def plan_for(job: JobView) -> MovePlan:
     now = {1: 2.31, 2: 0.94, 3: 0.55, 4: 0.12}
     cores = {1: 8.0, 2: 8.0, 3: 4.0, 4: 16.0}
     free = {1: 23, 2: 9, 3: 10, 4: 100}
-    verdicts = {1: "gets more crowded", 2: "slower: birch gets crowded", 3: "slower: 4 cores only", 4: "best: gains 18% speed"}
+    verdicts = {
+        1: "gets more crowded",
+        2: "slower: birch gets crowded",
+        3: "slower: 4 cores only",
+        4: "best: gains 18% speed",
+    }
     extra = (job.cpu_percent or 0.0) / 100
     targets = [
         Forecast(n, True, now[n], now[n] + extra / cores[n], 0.6 + 0.1 * (n == 3), free[n] * GIB, cores[n], verdicts[n])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from omcore.types import NodeView
 from omview import format as fmt
+from omview.commands import Situation
 from omview.model import running_moves, sums
 from omview.screens.base import OmScreen, bindings
 from omview.widgets import noderows
@@ -25,6 +28,11 @@ class ClusterScreen(OmScreen):
         self._layout_wish = "auto"
         self._columns = 1
         self._line: int | None = None
+        self._shown, self._fit = "rows", False
+
+    def situation(self) -> Situation:
+        """The base, and how the nodes are shown."""
+        return replace(super().situation(), layout=self._shown, cards_fit=self._fit)
 
     def rows_count(self) -> int:
         """The nodes."""
@@ -41,7 +49,9 @@ class ClusterScreen(OmScreen):
         _sums_line(sheet, top, look)
         y = top + 2
         if look.view.warnings:
-            sheet.ink(2 if wide else 1, top + 1, [("! ", "busy b"), (fmt.cut(look.view.warnings[0], sheet.width - 6), "busy")])
+            sheet.ink(
+                2 if wide else 1, top + 1, [("! ", "busy b"), (fmt.cut(look.view.warnings[0], sheet.width - 6), "busy")]
+            )
             y += 1
         nodes = list(look.view.nodes)
         now_height = 1 if sheet.height < 30 else max(3, min(6, sheet.height // 8))
@@ -55,7 +65,8 @@ class ClusterScreen(OmScreen):
             now_section(sheet, bottom, now_height, look)
 
     def _cards(self, sheet: Sheet, top: int, bottom: int, nodes: list[NodeView], look: Look) -> bool:
-        if self._layout_wish == "rows" or not nodes:
+        self._fit, self._shown = False, "rows"
+        if not nodes:
             return False
         columns = max(1, min(len(nodes), (sheet.width - 2) // (LEAST[0] + 2)))
         while columns > 1 and -(-len(nodes) // columns) == -(-len(nodes) // (columns - 1)):
@@ -64,10 +75,16 @@ class ClusterScreen(OmScreen):
         height = (bottom - top + 1) // lines - 1
         if height < LEAST[1] or sheet.width < LEAST[0] + 4:
             return False
+        self._fit = True
+        if self._layout_wish == "rows":
+            return False
+        self._shown = "cards"
         height = min(height, 24)
         width = (sheet.width - 2 - 2 * columns) // columns
         self._columns = columns
-        loads = [value for node in nodes for value in look.book.columns(node.number, "load", width - 32, look.now).values]
+        loads = [
+            value for node in nodes for value in look.book.columns(node.number, "load", width - 32, look.now).values
+        ]
         scale = nice_top(loads, 3.0)
         for index, node in enumerate(nodes):
             row, column = divmod(index, columns)
@@ -193,5 +210,4 @@ def _now_line(sheet: Sheet, y: int, look: Look) -> None:
     if moving:
         one_line(sheet, 1, y, sheet.width - 2, look, moving[0])
     elif look.view.events:
-
         event_line(sheet, 1, y, sheet.width - 2, look, look.view.events[0])

@@ -79,7 +79,9 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
         event.stop()
 
 
-def buttons(sheet: Sheet, y: int, no: str, yes: str, *, on_no: bool, keys: tuple[str, str] = ("enter, n, esc", "y")) -> None:
+def buttons(
+    sheet: Sheet, y: int, no: str, yes: str, *, on_no: bool, keys: tuple[str, str] = ("enter, n, esc", "y")
+) -> None:
     """The two buttons at the right, `no` first; the chosen one is filled, its keys stand below."""
     end = sheet.width - 4
     for text, below, chosen, key in ((yes, keys[1], not on_no, "y"), (no, keys[0], on_no, "n")):

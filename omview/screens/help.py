@@ -13,7 +13,12 @@ from omview.screens.dialog import Dialog
 from omview.widgets.sheet import Ink, Sheet
 
 _TITLES = {"cluster": "Cluster", "node": "Node", "processes": "Processes", "migrations": "Migrations"}
-_GROUPS = {"job": "On the job under the cursor", "node": "On the node", "shown": "What is shown", "everywhere": "Everywhere"}
+_GROUPS = {
+    "job": "On the job under the cursor",
+    "node": "On the node",
+    "shown": "What is shown",
+    "everywhere": "Everywhere",
+}
 SIGNS: tuple[tuple[str, str, str], ...] = (
     ("●", "own", "job at home"),
     ("◆", "guest", "guest: its home is elsewhere"),
@@ -90,7 +95,14 @@ class HelpDialog(Dialog[None]):
             y = sheet.height - 4
             sheet.put(3, y, "─" * (sheet.width - 6), "line")
             sheet.ink(3, y + 1, [("move?  ", "text b"), ("yes", "accent"), (" can move now   ", "muted"), ("fix", "busy"), (" can after the fix in its details   ", "muted"), ("locked", "busy"), (" not allowed   ", "muted"), ("no", "text"), (" cannot", "muted")])  # fmt: skip
-            sheet.ink(3, y + 2, [("Capitals", "text b"), ("  end something or act on more than one. What cannot be taken back asks first.", "muted")])
+            sheet.ink(
+                3,
+                y + 2,
+                [
+                    ("Capitals", "text b"),
+                    ("  end something or act on more than one. What cannot be taken back asks first.", "muted"),
+                ],
+            )
 
     def _columns(self) -> list[list[Ink]]:
         first: list[Ink] = []
@@ -101,7 +113,7 @@ class HelpDialog(Dialog[None]):
         if self.of == "processes":
             middle += self._block("Filter, by example", [[(text, "own")] for text in _EXAMPLES])
         last += self._group("everywhere")
-        signs: list[Ink] = [[(f"{sign:<11}", spec), (text, "muted")] for sign, spec, text in SIGNS]
+        signs: list[Ink] = [[(f"{sign:<10}", spec), (text, "muted")] for sign, spec, text in SIGNS]
         side = middle if self.of in {"node", "migrations", "cluster"} else last
         side += self._block("Signs", signs)
         return [first, middle, last]
@@ -118,4 +130,4 @@ class HelpDialog(Dialog[None]):
     @staticmethod
     def _line(command: Command) -> Ink:
         keys = " ".join(key_name(key) for key in command.keys)
-        return [(f"{keys:<10} ", "accent b"), (fmt.cut(command.help, 26 if len(command.help) > 42 else 42), "muted")]
+        return [(f"{keys:<9} ", "accent b"), (command.help, "muted")]

@@ -108,16 +108,24 @@ class MigrateDialog(Dialog[int | None]):
             y = self._timeline(sheet, y, self.target) + (1 if roomy or sheet.height >= 24 else 0)
         bottom = sheet.height - 3
         for check in self._checks(bottom - y - (1 if roomy else 0)):
+            if y >= bottom:
+                break
             sign, spec = ("✓", "accent") if check.ok else ("×", "bad") if check.fatal else ("!", "busy b")
             sheet.put(3, y, sign, spec)
             text = f"{check.text} {check.hint}" if check.hint and not check.ok else check.text
-            sheet.put(5, y, fmt.cut(text, sheet.width - 8), "text")
-            y += 1
+            for line in fmt.wrap(text, sheet.width - 8, max(1, min(2, bottom - y))):
+                sheet.put(5, y, line, "text")
+                y += 1
         no = "No, leave it" if self.target is not None else "Close"
         if self.target is not None:
             buttons(sheet, bottom, no, "Yes, move it", on_no=self.on_no)
             if sheet.width >= 76:
-                keys: Ink = [("↑↓", "accent b"), (" or ", "muted"), ("digit", "accent b"), (" choose the node", "muted")]
+                keys: Ink = [
+                    ("↑↓", "accent b"),
+                    (" or ", "muted"),
+                    ("digit", "accent b"),
+                    (" choose the node", "muted"),
+                ]
                 sheet.ink(3, bottom, keys)
         else:
             start = sheet.width - 4 - len(no) - 4
@@ -135,7 +143,12 @@ class MigrateDialog(Dialog[int | None]):
         name = fmt.cut_middle(job_label(job), 24)
         ink: Ink = [(f"{_VERBS[self.verb]} ", "text b"), (name, "move b"), (f" {job.pid or ''}", "faint"), ("  of ", "muted"), (fmt.cut_middle(job.user, 12), "muted")]  # fmt: skip
         if sheet.width >= 76:
-            ink += [(", now on ", "muted"), (fmt.cut_middle(here, 16), "text b"), (". " if tail[0].isupper() else " ", "muted"), (tail, "text b")]
+            ink += [
+                (", now on ", "muted"),
+                (fmt.cut_middle(here, 16), "text b"),
+                (". " if tail[0].isupper() else " ", "muted"),
+                (tail, "text b"),
+            ]
         else:
             ink += [(f", on {fmt.cut_middle(here, 10)}", "muted")]
         sheet.ink(3, y, ink)
@@ -149,9 +162,9 @@ class MigrateDialog(Dialog[int | None]):
 
     def _targets(self, sheet: Sheet, y: int) -> int:
         wide = sheet.width >= 100
-        bar_x, bar_width = (16, 12)
+        bar_x, bar_width = 16, 12 if wide else 10
         load_x = bar_x + bar_width + 1
-        freeze = load_x + (44 if wide else 23)
+        freeze = load_x + (44 if wide else 20)
         sheet.put(5, y, "node", "faint")
         sheet.put(bar_x, y, "load now → with it", "faint")
         sheet.right(freeze, y, [("freeze", "faint")])
@@ -224,7 +237,9 @@ class MigrateDialog(Dialog[int | None]):
         checks.sort(key=lambda check: not check.fatal)
         if len(checks) + len(fine) > max(1, min(room, 5)) and len(fine) > 1:
             fine = [Check(True, False, "fine", f"{len(fine)} of {len(self.plan.checks)} checks are fine.")]
-        return [*fine, *checks][: max(0, room)] if not any(c.fatal for c in checks) else [*checks, *fine][: max(0, room)]
+        return (
+            [*fine, *checks][: max(0, room)] if not any(c.fatal for c in checks) else [*checks, *fine][: max(0, room)]
+        )
 
 
 def gain_bar(sheet: Sheet, x: int, y: int, width: int, now: float, with_it: float, scale: float) -> None:

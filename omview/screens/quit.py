@@ -35,7 +35,9 @@ class QuitDialog(Dialog[bool]):
         sheet.put(3, 1, f"{fmt.count(self.moving, 'job')} {verb} moving.", "text b")
         text = "The engine finishes that without this window."
         if self.embedded:
-            text = self.note or "The engine runs in this window: the move is taken back, and the job goes on where it was."
+            text = (
+                self.note or "The engine runs in this window: the move is taken back, and the job goes on where it was."
+            )
         for row, line in enumerate(fmt.wrap(text, sheet.width - 7, 3)):
             sheet.put(3, 3 + row, line, "text")
         buttons(sheet, sheet.height - 3, "Stay", "Quit", on_no=True, keys=("enter, esc", "y"))

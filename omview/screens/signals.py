@@ -106,5 +106,10 @@ class SignalDialog(Dialog[int | None]):
             ends = number in {signal.SIGKILL, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
             sheet.put(6, y, number.name.removeprefix("SIG"), "text b")
             sheet.right(16, y, [(str(int(number)), "faint")])
-            sheet.put(18, y, fmt.cut(text, sheet.width - 21), "bad" if number == signal.SIGKILL else "text" if ends else "muted")
+            sheet.put(
+                18,
+                y,
+                fmt.cut(text, sheet.width - 21),
+                "bad" if number == signal.SIGKILL else "text" if ends else "muted",
+            )
         buttons(sheet, sheet.height - 3, "No, send nothing", f"Yes, send {SIGNALS[self.at][0].name}", on_no=self.on_no)

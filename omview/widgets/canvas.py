@@ -1,17 +1,21 @@
-"""The widget that shows a `Sheet`, redrawing only the cells that changed, and the update that writes only these.
+"""The widget that shows a `Sheet`, redrawing only the cells that changed, and the updates that write only these.
 
-Textual 8.2 writes a changed span from the left edge of its widget; `TightUpdate` crops it on the left as well.
-That is what lets one canvas hold a whole screen without costing more bytes than many small widgets would.
+Textual 8.2 writes a changed span from the left edge of its widget, and each run of cells with its whole look and a
+reset.  `TightUpdate` crops the span on the left as well and says of each look only what differs from the one before:
+that lets one canvas hold a whole screen without costing more bytes than many small widgets would.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import groupby
 
+from rich.color import ColorSystem
 from rich.console import Console
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
-from textual._compositor import ChopsUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import RenderResult
 from textual.geometry import Region
 from textual.message import Message
@@ -24,20 +28,118 @@ from omview.widgets.sheet import Hit, Sheet, to_ascii
 _GAP = 10  # unchanged cells that are cheaper to write again than to jump over
 
 
+@lru_cache(maxsize=8192)
+def change(before: Style | None, after: Style, system: ColorSystem) -> str:
+    """The shortest sequence that takes the terminal from one look to another; None is the terminal's own."""
+    codes: list[str] = []
+    for name, on, off in _FLAGS:
+        was, now = bool(before and getattr(before, name)), bool(getattr(after, name))
+        if was and not now:
+            codes.append(off)
+        elif now and (not was or (off == "22" and "22" in codes)):
+            codes.append(on)
+    for foreground in (True, False):
+        was = (before.color if foreground else before.bgcolor) if before else None
+        now_colour = after.color if foreground else after.bgcolor
+        if now_colour == was:
+            continue
+        if now_colour is None:
+            codes.append("39" if foreground else "49")
+        else:
+            codes.extend(now_colour.downgrade(system).get_ansi_codes(foreground))
+    return f"\x1b[{';'.join(codes)}m" if codes else ""
+
+
+_FLAGS = (
+    ("dim", "2", "22"),
+    ("bold", "1", "22"),
+    ("italic", "3", "23"),
+    ("underline", "4", "24"),
+    ("reverse", "7", "27"),
+)
+
+
+class _Pen:
+    """Writes segments one after another and says each time only what changes."""
+
+    def __init__(self, console: Console) -> None:
+        names = {"standard": ColorSystem.STANDARD, "256": ColorSystem.EIGHT_BIT, "truecolor": ColorSystem.TRUECOLOR}
+        self._system = names.get(console.color_system or "", ColorSystem.TRUECOLOR)
+        self._style: Style | None = None
+        self.out: list[str] = []
+
+    def jump(self, x: int, y: int) -> None:
+        """Go to a cell."""
+        self.out.append(f"\x1b[{y + 1};{x + 1}H")
+
+    def write(self, strip: Strip) -> None:
+        """Write a strip where the pen is."""
+        for text, style, control in strip:
+            if control:
+                self.out.append(text)
+                continue
+            wanted = style or _PLAIN
+            if wanted is not self._style:
+                if self._style is not None and text.isspace() and _same_ground(self._style, wanted):
+                    self.out.append(text)  # on blanks only the ground is seen
+                    continue
+                self.out.append(change(self._style, wanted, self._system))
+                self._style = wanted
+            self.out.append(text)
+
+    def end(self) -> str:
+        """All of it; leaves the terminal in its own look."""
+        return "".join(self.out) + "\x1b[0m"
+
+
+_PLAIN = Style.null()
+
+
+@lru_cache(maxsize=8192)
+def _same_ground(one: Style, other: Style) -> bool:
+    lines = one.reverse or other.reverse or one.underline or other.underline
+    return not lines and one.bgcolor == other.bgcolor
+
+
 class TightUpdate(ChopsUpdate):
     """Textual's partial update, cropped on both sides to what really changed."""
 
     def render_segments(self, console: Console) -> str:
         """The bytes for the terminal: a jump and the changed cells, for each span."""
-        out: list[str] = []
+        pen = _Pen(console)
         for y, x1, x2 in self.spans:
+            at = -1
             for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
                 if strip is None or x >= x2 or end <= x1:
                     continue
-                start = max(x, x1)
-                out.append(f"\x1b[{y + 1};{start + 1}H")
-                out.append(strip.crop(start - x, min(end, x2) - x).render(console))
-        return "".join(out)
+                start, stop = max(x, x1), min(end, x2)
+                if start != at:
+                    pen.jump(start, y)
+                pen.write(strip.crop(start - x, stop - x))
+                at = stop
+        return pen.end()
+
+
+class TightFrame(LayoutUpdate):
+    """Textual's full update in about a third of its bytes."""
+
+    def render_segments(self, console: Console) -> str:
+        """The bytes for the terminal: every row."""
+        pen = _Pen(console)
+        for y, line in enumerate(self.strips, self.region.y):
+            pen.jump(self.region.x, y)
+            for strip in line:
+                pen.write(strip)
+        return pen.end()
+
+
+def tightened(update: object) -> object:
+    """The same update with fewer bytes, if it is one that we know."""
+    if type(update) is ChopsUpdate:
+        return TightUpdate(update.chops, update.spans, update.chop_ends)
+    if type(update) is LayoutUpdate:
+        return TightFrame(update.strips, update.region)
+    return update
 
 
 def spans(old: Sheet, new: Sheet, y: int) -> list[tuple[int, int]]:

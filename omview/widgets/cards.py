@@ -45,7 +45,9 @@ def card(sheet: Sheet, x: int, y: int, width: int, height: int, node: NodeView, 
 def _title(sheet: Sheet, x: int, y: int, width: int, node: NodeView, look: Look, chosen: bool) -> None:
     sheet.fill(x, y, width, 1, "selrow" if chosen else "panel")
     sign, spec = node_sign(node)
-    end = sheet.ink(x + 2, y, [(sign + " ", spec), (f"{node.number} ", "muted"), (fmt.cut_middle(node.name, 24), "text b")])
+    end = sheet.ink(
+        x + 2, y, [(sign + " ", spec), (f"{node.number} ", "muted"), (fmt.cut_middle(node.name, 24), "text b")]
+    )
     if not node.can_guest:
         end = sheet.put(end + 2, y, "no guests", "busy")
     parts: list[Ink] = [

@@ -156,7 +156,16 @@ def _history_plan(width: int) -> dict[str, int]:
     if width < 90:
         return {"time": 2, "job": 12, "from → to": 27, "frozen": 58, "result": 61}
     if width < 130:
-        return {"time": 2, "job": 12, "user": 30, "from → to": 39, "frozen": 68, "shipped": 79, "result": 82, "note": 94}
+        return {
+            "time": 2,
+            "job": 12,
+            "user": 30,
+            "from → to": 39,
+            "frozen": 68,
+            "shipped": 79,
+            "result": 82,
+            "note": 94,
+        }
     return {"time": 2, "job": 12, "user": 31, "from → to": 40, "by": 60, "frozen": 80, "bar": 82, "shipped": 115,
             "total": 123, "result": 126, "note": 138}  # fmt: skip
 
