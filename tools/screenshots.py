@@ -25,7 +25,7 @@ class Shot:
     name: str
     keys: tuple[str, ...] = ()
     size: tuple[int, int] = (120, 36)
-    theme: str = ""
+    theme: str = "om-night"
 
 
 SHOTS = (
