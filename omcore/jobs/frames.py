@@ -68,25 +68,24 @@ class Splitter:
     """Cuts a byte stream into frames; raises FrameError on an impossible length."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield (kind, payload) for every frame that `data` completes."""
-        self._buffer += data
+        """Yield (kind, payload) for every frame that `data` completes; take them all before feeding more."""
+        if self._rest:
+            data = self._rest + data
         start = 0
-        try:
-            while len(self._buffer) - start >= HEAD.size:
-                length, kind = HEAD.unpack_from(self._buffer, start)
-                if length > MAX_PAYLOAD:
-                    raise FrameError(f"frame of {length} bytes")
-                end = start + HEAD.size + length
-                if len(self._buffer) < end:
-                    break
-                payload = bytes(memoryview(self._buffer)[start + HEAD.size : end])
-                start = end
-                yield kind, payload
-        finally:
-            del self._buffer[:start]
+        while len(data) - start >= HEAD.size:
+            length, kind = HEAD.unpack_from(data, start)
+            if length > MAX_PAYLOAD:
+                raise FrameError(f"frame of {length} bytes")
+            end = start + HEAD.size + length
+            if len(data) < end:
+                break
+            payload = data[start + HEAD.size : end]
+            start = end
+            yield kind, payload
+        self._rest = data[start:]
 
 
 def pack(value: Any) -> bytes:

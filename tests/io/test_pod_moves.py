@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from omcore.checkpoint.criu import Criu
 from omcore.errors import CheckpointFailed
 from omcore.jobs.pod import Pod
 from tests.io.podkit import CRIU, PYTHON, Home, Job, Sink, home
@@ -333,6 +334,31 @@ print(sys.stdin.readline(), end="")
         assert await job.sink.status() == 0
         assert job.sink.out() == b"up\non\n"
         server.close()
+
+
+async def test_a_dump_that_takes_too_long_is_given_up() -> None:
+    async with home() as here:
+        job = await here.start(["sh", "-c", "read x; exit 9"])
+        slow = here.path / "criu"
+        slow.write_text("#!/bin/sh\nexec sleep 1000\n")
+        slow.chmod(0o755)
+        job.pod.criu = Criu((str(slow),), (4, 2))
+        with pytest.raises(CheckpointFailed, match="longer than 1 s"):
+            await job.pod.dump(here.images(), 1)
+        job.type(b"\n")
+        assert await job.sink.status() == 9
+
+
+async def test_a_job_that_ends_while_criu_works_is_ended() -> None:
+    async with home() as here:
+        job = await here.start(["sh", "-c", "read x; exit 9"])
+        slow = here.path / "criu"
+        slow.write_text(f"#!/bin/sh\necho > {here.path}/began\nkill -KILL 2\nexec sleep 1000\n")
+        slow.chmod(0o755)
+        job.pod.criu = Criu((str(slow),), (4, 2))
+        with pytest.raises(CheckpointFailed, match="has just ended"):
+            await job.pod.dump(here.images(), 20)
+        assert await job.sink.status() == -signal.SIGKILL
 
 
 async def test_signals_sent_during_a_move_arrive_once() -> None:
