@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import RenderableType
 from textual.app import App
 from textual.filter import NoColor
 from textual.screen import Screen
@@ -138,9 +139,9 @@ class OmView(App[int]):
 
     def redraw(self) -> None:
         """Draw the screen on top, if it is one of ours; what is below a dialog rests."""
-        screen = self.screen
-        if isinstance(screen, OmScreen):
-            screen.redraw()
+        stack = self.screen_stack
+        if stack and isinstance(stack[-1], OmScreen):
+            stack[-1].redraw()
 
     def _repaint(self) -> None:
         self.paint = Paint(self.current_theme, no_color=self.no_color, ascii_only=self._signs)
@@ -149,7 +150,7 @@ class OmView(App[int]):
                 canvas.show(canvas.sheet, self.paint)
         self.redraw()
 
-    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """Textual's hook for output: write only the cells that changed."""
         super()._display(screen, tightened(renderable))
 
@@ -191,9 +192,15 @@ class OmView(App[int]):
         if self.view is None:
             return None
         return Look(
-            view=self.view, book=self.book, moments=self.moments, now=self.clock(),
-            behind_s=max(0.0, self.clock() - self._arrived), node=self.node, live=self.live, note=self.engine_note,
-        )  # fmt: skip
+            view=self.view,
+            book=self.book,
+            moments=self.moments,
+            now=self.clock(),
+            behind_s=max(0.0, self.clock() - self._arrived),
+            node=self.node,
+            live=self.live,
+            note=self.engine_note,
+        )
 
     def state_words(self) -> Ink:
         """The state at the right of the header."""
@@ -287,7 +294,8 @@ class OmView(App[int]):
         if proc.command.startswith("["):
             text = f"{proc.name} is part of the kernel of this node and stays."
         else:
-            text = f"{proc.name} {proc.key.pid} is not a job, so it stays where it is. Start what shall move with: omview run COMMAND"
+            text = f"{proc.name} {proc.key.pid} is not a job, so it stays where it is."
+            text += " Start what shall move with: omview run COMMAND"
         self.sentence("no-job", text, spec="busy")
 
     # ---- verbs
@@ -405,7 +413,11 @@ class OmView(App[int]):
 
 
 def _moving_lines(job: JobView, source: str, dest: str, step: str, share: float | None, far: str) -> list[Ink]:
-    head: Ink = [("» Moving ", "move b"), (fmt.cut_middle(job_label(job), 16), "text b"), (f"  {fmt.cut_middle(source, 10)} → {fmt.cut_middle(dest, 10)}", "text")]  # fmt: skip
+    head: Ink = [
+        ("» Moving ", "move b"),
+        (fmt.cut_middle(job_label(job), 16), "text b"),
+        (f"  {fmt.cut_middle(source, 10)} → {fmt.cut_middle(dest, 10)}", "text"),
+    ]
     line: Ink = [(step, "text b")]
     if share is not None:
         full = round(share * 12)
@@ -419,13 +431,20 @@ def _result_lines(job: JobView, result: MoveResult) -> list[Ink]:
     name: tuple[str, str] = (fmt.cut_middle(job_label(job), 16), "text b")
     if not result.ok:
         lines = fmt.wrap(f"{result.error} {result.hint}".strip() or "No reason was given.", 50, 4)
-        return [[("× Not moved ", "busy b"), name, (f" stays on {fmt.cut_middle(result.source, 12)}", "text")], *[[(line, "text")] for line in lines]]  # fmt: skip
+        return [
+            [("× Not moved ", "busy b"), name, (f" stays on {fmt.cut_middle(result.source, 12)}", "text")],
+            *[[(line, "text")] for line in lines],
+        ]
     route = f"  {fmt.cut_middle(result.source, 10)} → {fmt.cut_middle(result.dest, 10)}"
     return [
         [("✓ Moved ", "accent b"), name, (route, "text")],
-        [("frozen ", "muted"), (fmt.freeze(result.freeze_s), "text b"), (f"   {fmt.size(result.bytes)} in {fmt.about(result.total_s)}", "muted")],
+        [
+            ("frozen ", "muted"),
+            (fmt.freeze(result.freeze_s), "text b"),
+            (f"   {fmt.size(result.bytes)} in {fmt.about(result.total_s)}", "muted"),
+        ],
         [("U", "accent b"), (" bring it back   ", "muted"), ("esc", "accent b"), (" close", "muted")],
-    ]  # fmt: skip
+    ]
 
 
 def run_app(app: OmView) -> int:

@@ -180,7 +180,13 @@ class Paint:
                 reverse=chosen,
                 underline="u" in flags,
             )
-        return Style(color=self._ink(token, chosen), bgcolor=self._ground(ground), bold=bold, italic=italic, underline="u" in flags)  # fmt: skip
+        return Style(
+            color=self._ink(token, chosen),
+            bgcolor=self._ground(ground),
+            bold=bold,
+            italic=italic,
+            underline="u" in flags,
+        )
 
     def _ground(self, ground: str) -> RichColor:
         if self.sixteen:

@@ -26,11 +26,15 @@ def bindings(screen: str) -> list[BindingType]:
     """Textual's bindings for a screen, made from the one table."""
     made: list[BindingType] = [
         Binding(
-            ",".join(command.keys), command.action, command.label or command.help,
-            show=False, tooltip=command.help, id=f"{screen}.{command.id}",
+            ",".join(command.keys),
+            command.action,
+            command.label or command.help,
+            show=False,
+            tooltip=command.help,
+            id=f"{screen}.{command.id}",
         )
         for command in commands.of_screen(screen)
-    ]  # fmt: skip
+    ]
     return made + [Binding(key, action, show=False) for key, action in MOVES]
 
 

@@ -170,7 +170,9 @@ def _sums_line(sheet: Sheet, y: int, look: Look) -> None:
     total = sums(look.view)
     wide = sheet.width >= 120
     x = 2 if sheet.width >= 100 else 1
-    at = sheet.ink(x, y, [("Load ", "muted"), (fmt.load(total.load), "text b"), (" per core" if wide else "", "faint")]) + (2 if wide else 1)  # fmt: skip
+    at = sheet.ink(
+        x, y, [("Load ", "muted"), (fmt.load(total.load), "text b"), (" per core" if wide else "", "faint")]
+    ) + (2 if wide else 1)
     bar = 16 if wide else 8
     other = max(0.0, total.load - total.own - total.guest)
     load_bar(sheet, at, y, bar, (total.own, total.guest, other), nice_top([total.load], 1.25))
@@ -188,7 +190,11 @@ def _sums_line(sheet: Sheet, y: int, look: Look) -> None:
             jobs += [("  ◆ ", "guest"), (f"{total.away} away" if wide else str(total.away), "muted")]
         if total.locked:
             jobs += [("  ■ ", "busy"), (f"{total.locked} locked" if wide else str(total.locked), "muted")]
-    memory: Ink = [("Memory " if wide else "mem ", "muted"), (fmt.gib(total.mem_used_bytes), "text b"), (f" of {fmt.gib(total.mem_total_bytes)} GiB", "faint")]  # fmt: skip
+    memory: Ink = [
+        ("Memory " if wide else "mem ", "muted"),
+        (fmt.gib(total.mem_used_bytes), "text b"),
+        (f" of {fmt.gib(total.mem_total_bytes)} GiB", "faint"),
+    ]
     parts += [memory, jobs]
     if total.balance_percent is not None:
         parts.append([("Balance ", "muted"), (f"{total.balance_percent:.0f}%", "text b")])

@@ -76,7 +76,11 @@ class HelpDialog(Dialog[None]):
         """Head, columns, foot."""
         sheet.ink(3, 1, [(_TITLES[self.of], "text b"), ("   keys and signs of this screen", "muted")])
         tail: Ink = [("esc", "accent b"), (" close", "muted")]
-        search: Ink = [("type", "accent b"), (" to search   ", "muted")] if not self.text else [("search: ", "muted"), (fmt.cut(self.text, 20), "text b"), ("   ", "text")]  # fmt: skip
+        search: Ink = (
+            [("type", "accent b"), (" to search   ", "muted")]
+            if not self.text
+            else [("search: ", "muted"), (fmt.cut(self.text, 20), "text b"), ("   ", "text")]
+        )
         if sheet.width >= 76:
             tail = [*search, *tail]
         sheet.right(sheet.width - 3, 1, tail)
@@ -94,7 +98,21 @@ class HelpDialog(Dialog[None]):
         if sheet.width >= 118:
             y = sheet.height - 4
             sheet.put(3, y, "─" * (sheet.width - 6), "line")
-            sheet.ink(3, y + 1, [("move?  ", "text b"), ("yes", "accent"), (" can move now   ", "muted"), ("fix", "busy"), (" can after the fix in its details   ", "muted"), ("locked", "busy"), (" not allowed   ", "muted"), ("no", "text"), (" cannot", "muted")])  # fmt: skip
+            sheet.ink(
+                3,
+                y + 1,
+                [
+                    ("move?  ", "text b"),
+                    ("yes", "accent"),
+                    (" can move now   ", "muted"),
+                    ("fix", "busy"),
+                    (" can after the fix in its details   ", "muted"),
+                    ("locked", "busy"),
+                    (" not allowed   ", "muted"),
+                    ("no", "text"),
+                    (" cannot", "muted"),
+                ],
+            )
             sheet.ink(
                 3,
                 y + 2,

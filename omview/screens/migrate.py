@@ -141,7 +141,13 @@ class MigrateDialog(Dialog[int | None]):
         if self.verb != "move" and self.target is not None and self.target.node == self.wished:
             tail = f"to {node_name(self.view, self.target.node)}?"
         name = fmt.cut_middle(job_label(job), 24)
-        ink: Ink = [(f"{_VERBS[self.verb]} ", "text b"), (name, "move b"), (f" {job.pid or ''}", "faint"), ("  of ", "muted"), (fmt.cut_middle(job.user, 12), "muted")]  # fmt: skip
+        ink: Ink = [
+            (f"{_VERBS[self.verb]} ", "text b"),
+            (name, "move b"),
+            (f" {job.pid or ''}", "faint"),
+            ("  of ", "muted"),
+            (fmt.cut_middle(job.user, 12), "muted"),
+        ]
         if sheet.width >= 76:
             ink += [
                 (", now on ", "muted"),
@@ -186,7 +192,15 @@ class MigrateDialog(Dialog[int | None]):
             sheet.put(5, y, fmt.cut_middle(node_name(self.view, target.node), 8) + home, "text b")
             gain_bar(sheet, bar_x, y, bar_width, target.load_now, target.load_with, scale)
             spec = level(target.load_with)
-            sheet.ink(load_x, y, [(f"{fmt.load(target.load_now):>4}", "muted"), (" → ", "muted"), (fmt.load(target.load_with), f"{spec} b")])  # fmt: skip
+            sheet.ink(
+                load_x,
+                y,
+                [
+                    (f"{fmt.load(target.load_now):>4}", "muted"),
+                    (" → ", "muted"),
+                    (fmt.load(target.load_with), f"{spec} b"),
+                ],
+            )
             if wide:
                 sheet.right(load_x + 20, y, [(f"{target.cores:g}", "text")])
                 sheet.right(load_x + 34, y, [(fmt.gib(target.mem_free_bytes), "text"), (" GiB", "text")])
@@ -212,8 +226,13 @@ class MigrateDialog(Dialog[int | None]):
         name = fmt.cut_middle(node_name(self.view, target.node), 14)
         sheet.title(3, y, sheet.width - 6, f"If you move it to {name}", [("forecast", "faint")])
         width = sheet.width - 6
-        parts = (("check", 10, "calm"), ("prepare", 12, "calm"), ("freeze", 10, "move"), ("ship", 12, "move"),
-                 ("restore", 12, "move"))  # fmt: skip
+        parts = (
+            ("check", 10, "calm"),
+            ("prepare", 12, "calm"),
+            ("freeze", 10, "move"),
+            ("ship", 12, "move"),
+            ("restore", 12, "move"),
+        )
         unit = width / 80
         x = 3
         edges: dict[str, int] = {}

@@ -97,9 +97,12 @@ class MigrationScreen(OmScreen):
             figures = [
                 (fmt.count(len(ended), "move"), "text b"),
                 (f", {back} taken back" if back else "", "muted"),
-                (", frozen ", "muted"), (fmt.freeze(freezes[len(freezes) // 2]), "text b"), (" in the middle, ", "muted"),
-                (fmt.freeze(freezes[-1]), "text b"), (" at worst", "muted"),
-            ]  # fmt: skip
+                (", frozen ", "muted"),
+                (fmt.freeze(freezes[len(freezes) // 2]), "text b"),
+                (" in the middle, ", "muted"),
+                (fmt.freeze(freezes[-1]), "text b"),
+                (" at worst", "muted"),
+            ]
             figures = [part for part in figures if part[0]]
         sheet.title(2, y, sheet.width - 4, "History", figures)
         if not ended:

@@ -71,9 +71,16 @@ class NodeScreen(OmScreen):
             [("speed ", "faint"), (f"{node.sample.speed:.2f}", "muted")],
             [(f"{node.sample.cores:g} cores", "text")],
             [(f"Linux {fmt.cut_middle(node.info.kernel, 16)}", "muted")],
-            [("CRIU " + ".".join(map(str, node.info.criu)) if node.info.criu else "no CRIU", "muted" if node.info.criu else "busy")],
-        ]  # fmt: skip
-        tabs: list[tuple[NodeView, str]] = [(each, f" {node_sign(each)[0]} {each.number} {fmt.cut_middle(each.name, 14)} ") for each in look.view.nodes]  # fmt: skip
+            [
+                (
+                    "CRIU " + ".".join(map(str, node.info.criu)) if node.info.criu else "no CRIU",
+                    "muted" if node.info.criu else "busy",
+                )
+            ],
+        ]
+        tabs: list[tuple[NodeView, str]] = [
+            (each, f" {node_sign(each)[0]} {each.number} {fmt.cut_middle(each.name, 14)} ") for each in look.view.nodes
+        ]
         room = sheet.width - 4 - (26 if sheet.width >= 76 else 10)
         index = next((i for i, (each, _) in enumerate(tabs) if each.number == node.number), 0)
         first = 0
@@ -101,10 +108,19 @@ class NodeScreen(OmScreen):
         if node.state is NodeState.LOST:
             head: Ink = [("lost, not heard for " + fmt.age(look.age(node)), "bad")]
         else:
-            head = [(fmt.load(node.sample.load), f"{level(node.sample.load)} b"), (" " + look.book.direction(node.number, node.sample.load, look.now), "muted")]  # fmt: skip
+            head = [
+                (fmt.load(node.sample.load), f"{level(node.sample.load)} b"),
+                (" " + look.book.direction(node.number, node.sample.load, look.now), "muted"),
+            ]
             if width < 90:
-                head += [("   cpu ", "muted"), (fmt.percent(node.sample.cpu_percent), "text"), ("%", "faint"), ("   mem ", "muted"),
-                         (fmt.gib(node.sample.mem_used_bytes), "text"), (f" of {fmt.gib(node.sample.mem_total_bytes)} GiB", "faint")]  # fmt: skip
+                head += [
+                    ("   cpu ", "muted"),
+                    (fmt.percent(node.sample.cpu_percent), "text"),
+                    ("%", "faint"),
+                    ("   mem ", "muted"),
+                    (fmt.gib(node.sample.mem_used_bytes), "text"),
+                    (f" of {fmt.gib(node.sample.mem_total_bytes)} GiB", "faint"),
+                ]
         sheet.title(x, y, width, "Load per core", head)
         columns = look.book.columns(node.number, "load", width - 5, look.now)
         rows = height - 2
@@ -127,23 +143,49 @@ class NodeScreen(OmScreen):
         sample = node.sample
         share = [(fmt.percent(sample.cpu_percent), "text b"), (" %", "faint")]
         if sample.wait_percent is not None:
-            share = [("wait ", "muted"), (fmt.percent(sample.wait_percent), "busy b" if sample.wait_percent >= 20 else "text"), (" %   cpu ", "faint"), (fmt.percent(sample.cpu_percent), "text b"), (" %", "faint")]  # fmt: skip
+            share = [
+                ("wait ", "muted"),
+                (fmt.percent(sample.wait_percent), "busy b" if sample.wait_percent >= 20 else "text"),
+                (" %   cpu ", "faint"),
+                (fmt.percent(sample.cpu_percent), "text b"),
+                (" %", "faint"),
+            ]
         memory = [(fmt.gib(sample.mem_used_bytes), "text b"), (f" of {fmt.gib(sample.mem_total_bytes)} GiB", "faint")]
         total = float(sample.mem_total_bytes) or 1.0
         self._small(sheet, x, y, half, pair, ("CPU", share, "cpu", 100.0, "100%", "calm"), node, look)
-        self._small(sheet, x + half + 3, y, half, pair, ("Memory", memory, "mem", total, fmt.gib(int(total)), "mem"), node, look)  # fmt: skip
+        self._small(
+            sheet, x + half + 3, y, half, pair, ("Memory", memory, "mem", total, fmt.gib(int(total)), "mem"), node, look
+        )
         y += pair + 1
-        for index, (name, metric, value) in enumerate((("Network in", "in", sample.net_in_bps), ("Network out", "out", sample.net_out_bps))):  # fmt: skip
+        for index, (name, metric, value) in enumerate(
+            (("Network in", "in", sample.net_in_bps), ("Network out", "out", sample.net_out_bps))
+        ):
             both = [v for m in ("in", "out") for v in look.book.columns(node.number, m, half - 5, look.now).values]
             top = nice_top([v / 1e6 if v is not None else None for v in both], 1.0) * 1e6
             head = [(fmt.rate(value), "text b"), (" MB/s", "faint")]
             at = x + index * (half + 3)
-            self._small(sheet, at, y, half, bottom - y, (name, head, metric, top, fmt.rate(top), "mem" if index == 0 else "guest"), node, look)  # fmt: skip
+            self._small(
+                sheet,
+                at,
+                y,
+                half,
+                bottom - y,
+                (name, head, metric, top, fmt.rate(top), "mem" if index == 0 else "guest"),
+                node,
+                look,
+            )
 
     def _small(
-        self, sheet: Sheet, x: int, y: int, width: int, height: int,
-        what: tuple[str, Ink, Metric | str, float, str, str], node: NodeView, look: Look,
-    ) -> None:  # fmt: skip
+        self,
+        sheet: Sheet,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        what: tuple[str, Ink, Metric | str, float, str, str],
+        node: NodeView,
+        look: Look,
+    ) -> None:
         title, head, metric, top, label, colour = what
         sheet.title(x, y, width, title, head)
         columns = look.book.columns(node.number, metric, width - 5, look.now)  # type: ignore[arg-type]  # one of Metric
@@ -160,7 +202,11 @@ class NodeScreen(OmScreen):
         away = jobs_away(look.view, look.node)
         if bottom - y >= 16:
             y = self._figures(sheet, x, y, width, look)
-        for title, jobs, empty in (("Jobs here", here, "No jobs of this node."), ("Guests", guests, "No job of another node runs here."), ("Away", away, "")):  # fmt: skip
+        for title, jobs, empty in (
+            ("Jobs here", here, "No jobs of this node."),
+            ("Guests", guests, "No job of another node runs here."),
+            ("Away", away, ""),
+        ):
             if y + 2 > bottom or (not jobs and (not empty or bottom - y < 8)):
                 continue
             sheet.title(x, y, width, title, [(str(len(jobs)) if jobs else "none", "muted")])

@@ -94,9 +94,25 @@ class Palette(Dialog[str | None]):
             if index == self.at:
                 sheet.fill(1, y, sheet.width - 2, 2, "sel")
             sheet.hit(1, y, sheet.width - 2, 2, "offer", index)
-            sheet.put(3, y, fmt.cut(offer.title, sheet.width - 16), ("text b" if index == self.at else "text") if offer.able else "faint")  # fmt: skip
+            sheet.put(
+                3,
+                y,
+                fmt.cut(offer.title, sheet.width - 16),
+                ("text b" if index == self.at else "text") if offer.able else "faint",
+            )
             sheet.put(5, y + 1, fmt.cut(offer.note, sheet.width - 10), "muted" if offer.able else "faint")
             sheet.right(sheet.width - 3, y, [(key_name(offer.command.keys[0]), "accent b" if offer.able else "faint")])
         if not hits:
             sheet.put(3, 4, "No command has these words.", "muted")
-        sheet.ink(3, sheet.height - 2, [("enter", "accent b"), (" do it   ", "muted"), ("↑↓", "accent b"), (" choose   ", "muted"), ("esc", "accent b"), (" close", "muted")])  # fmt: skip
+        sheet.ink(
+            3,
+            sheet.height - 2,
+            [
+                ("enter", "accent b"),
+                (" do it   ", "muted"),
+                ("↑↓", "accent b"),
+                (" choose   ", "muted"),
+                ("esc", "accent b"),
+                (" close", "muted"),
+            ],
+        )

@@ -222,7 +222,14 @@ class ProcessScreen(OmScreen):
         jobs = live_jobs(look.view)
         can = sum(movable(job)[0] == "yes" for job in jobs)
         away, moving = sum(job.node != job.home for job in jobs), len(running_moves(look.view))
-        ink: Ink = [(str(self._total), "text b"), (" processes   ", "muted"), (str(can), "text b"), (" can move   ", "muted"), (str(away), "text b"), (" away", "muted")]  # fmt: skip
+        ink: Ink = [
+            (str(self._total), "text b"),
+            (" processes   ", "muted"),
+            (str(can), "text b"),
+            (" can move   ", "muted"),
+            (str(away), "text b"),
+            (" away", "muted"),
+        ]
         if moving:
             ink += [("   ", "text"), (str(moving), "move b"), (" moving", "muted")]
         if x + sum(len(text) for text, _ in ink) + 3 < sheet.width:
@@ -238,7 +245,12 @@ class ProcessScreen(OmScreen):
             if self.text:
                 tail += [("   ", "text"), ("esc", "accent b"), (" clear", "muted")]
         if sheet.height < 30 and self.only is not None:
-            tail = [("on ", "faint"), (node_name(self.om.view, self.only) if self.om.view else "", "text b"), ("   ", "text"), *tail]  # fmt: skip
+            tail = [
+                ("on ", "faint"),
+                (node_name(self.om.view, self.only) if self.om.view else "", "text b"),
+                ("   ", "text"),
+                *tail,
+            ]
         end = sheet.right(sheet.width - 2, y, tail)
         room = end - 5
         self._entry_at = (3, y, room)

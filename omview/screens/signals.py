@@ -93,7 +93,13 @@ class SignalDialog(Dialog[int | None]):
             assert self.proc is not None
             name, user, node = self.proc.name, self.proc.user, self.proc.key.node
             pid, tail = self.proc.key.pid, ""
-        ink: Ink = [("Send a signal to ", "text b"), (fmt.cut_middle(name, 20), "move b"), (f" {pid or ''}", "faint"), (f"{tail} on {node_name(self.view, node)}", "muted"), (f" ({user})", "muted")]  # fmt: skip
+        ink: Ink = [
+            ("Send a signal to ", "text b"),
+            (fmt.cut_middle(name, 20), "move b"),
+            (f" {pid or ''}", "faint"),
+            (f"{tail} on {node_name(self.view, node)}", "muted"),
+            (f" ({user})", "muted"),
+        ]
         sheet.ink(3, 1, ink)
         room = sheet.height - 6
         first = max(0, min(self.at - room + 1, len(SIGNALS) - room))

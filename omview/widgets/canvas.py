@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from rich.color import ColorSystem
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -39,14 +39,14 @@ def change(before: Style | None, after: Style, system: ColorSystem) -> str:
         elif now and (not was or (off == "22" and "22" in codes)):
             codes.append(on)
     for foreground in (True, False):
-        was = (before.color if foreground else before.bgcolor) if before else None
-        now_colour = after.color if foreground else after.bgcolor
-        if now_colour == was:
+        old = (before.color if foreground else before.bgcolor) if before else None
+        new = after.color if foreground else after.bgcolor
+        if new == old:
             continue
-        if now_colour is None:
+        if new is None:
             codes.append("39" if foreground else "49")
         else:
-            codes.extend(now_colour.downgrade(system).get_ansi_codes(foreground))
+            codes.extend(new.downgrade(system).get_ansi_codes(foreground))
     return f"\x1b[{';'.join(codes)}m" if codes else ""
 
 
@@ -133,7 +133,7 @@ class TightFrame(LayoutUpdate):
         return pen.end()
 
 
-def tightened(update: object) -> object:
+def tightened(update: RenderableType | None) -> RenderableType | None:
     """The same update with fewer bytes, if it is one that we know."""
     if type(update) is ChopsUpdate:
         return TightUpdate(update.chops, update.spans, update.chop_ends)

@@ -144,8 +144,12 @@ def _jobs_line(sheet: Sheet, x: int, y: int, width: int, node: NodeView, look: L
     if not own + guests + away:
         sheet.put(at, y, "none", "faint")
         return
-    kinds = ((own, "●", "own", "here"), (guests, "◆", "guest", "guest" if guests == 1 else "guests"),
-             (away, "◇", "own", "away"), (locked, "■", "busy", "locked"))  # fmt: skip
+    kinds = (
+        (own, "●", "own", "here"),
+        (guests, "◆", "guest", "guest" if guests == 1 else "guests"),
+        (away, "◇", "own", "away"),
+        (locked, "■", "busy", "locked"),
+    )
     for count, sign, spec, word in kinds:
         text = f" {count} {word}"
         signs = sign * min(count, 6)

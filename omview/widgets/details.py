@@ -12,7 +12,15 @@ from omview.widgets.look import Look
 from omview.widgets.moves import _RESULT, how_far, moves_of, route_short, running_words
 from omview.widgets.sheet import Ink, Sheet
 
-STATES = {"R": "running", "S": "sleeping", "D": "waiting for a device", "T": "stopped", "t": "traced", "Z": "ended, not collected", "I": "idle"}  # fmt: skip
+STATES = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "waiting for a device",
+    "T": "stopped",
+    "t": "traced",
+    "Z": "ended, not collected",
+    "I": "idle",
+}
 
 
 def side(
@@ -53,17 +61,39 @@ def side(
 def _facts(seen: Seen, look: Look) -> list[tuple[str, Ink]]:
     proc, job = seen.proc, seen.job
     facts: list[tuple[str, Ink]] = [
-        ("cpu", [(fmt.cpu(proc.cpu_percent), "text b"), (" % of one core   ", "faint"), (fmt.cpu_time(proc.cpu_time_s), "text"), (" so far", "faint")]),
+        (
+            "cpu",
+            [
+                (fmt.cpu(proc.cpu_percent), "text b"),
+                (" % of one core   ", "faint"),
+                (fmt.cpu_time(proc.cpu_time_s), "text"),
+                (" so far", "faint"),
+            ],
+        ),
         ("memory", [(fmt.size(proc.rss_bytes), "text b")]),
-        ("threads", [(str(proc.threads), "text"), ("   nice ", "faint"), (str(proc.nice), "text"), ("   ", "text"), (STATES.get(proc.state, proc.state), "muted")]),
+        (
+            "threads",
+            [
+                (str(proc.threads), "text"),
+                ("   nice ", "faint"),
+                (str(proc.nice), "text"),
+                ("   ", "text"),
+                (STATES.get(proc.state, proc.state), "muted"),
+            ],
+        ),
         ("user", [(proc.user, "text"), ("   terminal ", "faint"), (proc.tty or "none", "text")]),
-    ]  # fmt: skip
+    ]
     if job is not None:
         home = [(node_name(look.view, job.home), "text")]
         if job.home != job.node:
             home += [(", runs on ", "faint"), (node_name(look.view, job.node), "guest")]
         facts.append(("home", home))
-        facts.append(("started", [(fmt.age(job.age_s) + " ago", "text"), ("   moved ", "faint"), (fmt.count(job.moves, "time"), "text")]))  # fmt: skip
+        facts.append(
+            (
+                "started",
+                [(fmt.age(job.age_s) + " ago", "text"), ("   moved ", "faint"), (fmt.count(job.moves, "time"), "text")],
+            )
+        )
         if job.note:
             facts.append(("note", [(fmt.cut(job.note, 40), "muted")]))
     return facts
@@ -121,7 +151,15 @@ def _targets(sheet: Sheet, x: int, y: int, width: int, bottom: int, look: Look, 
             sheet.put(x + 10, y, fmt.cut(target.reason, width - 10), "muted")
             continue
         gain_bar(sheet, x + 10, y, 14, target.load_now, target.load_with, scale)
-        sheet.ink(x + 26, y, [(fmt.load(target.load_now), "muted"), (" → ", "muted"), (fmt.load(target.load_with), f"{level(target.load_with)} b")])  # fmt: skip
+        sheet.ink(
+            x + 26,
+            y,
+            [
+                (fmt.load(target.load_now), "muted"),
+                (" → ", "muted"),
+                (fmt.load(target.load_with), f"{level(target.load_with)} b"),
+            ],
+        )
         best = target.verdict.startswith("best")
         if best:
             sheet.put(x + 39, y, "best", "accent")
@@ -149,7 +187,14 @@ def below(sheet: Sheet, y: int, seen: Seen, look: Look, plan: MovePlan | str | N
     width = sheet.width
     job, proc = seen.job, seen.proc
     word, token = movable(job)
-    answers = {"yes": "can move", "fix": "needs a fix", "locked": "locked", "moving": "moving", "no": "cannot move", "?": "not known"}  # fmt: skip
+    answers = {
+        "yes": "can move",
+        "fix": "needs a fix",
+        "locked": "locked",
+        "moving": "moving",
+        "no": "cannot move",
+        "?": "not known",
+    }
     name = job_label(job) if job else proc.name
     answer = "not a job" if job is None else answers[word]
     sheet.title(
@@ -213,8 +258,17 @@ def _second(sheet: Sheet, y: int, seen: Seen, look: Look, plan: MovePlan | str |
     if best is None:
         sheet.put(2, y, "No other node takes it now.", "muted")
         return
-    _parts(sheet, 2, y, [
-        [("best ", "muted"), (node_name(look.view, best.node), "text b")],
-        [("load ", "muted"), (f"{fmt.load(best.load_now)} → ", "text"), (fmt.load(best.load_with), level(best.load_with))],
-        [("freeze about ", "muted"), (fmt.about(best.freeze_s), "text")],
-    ])  # fmt: skip
+    _parts(
+        sheet,
+        2,
+        y,
+        [
+            [("best ", "muted"), (node_name(look.view, best.node), "text b")],
+            [
+                ("load ", "muted"),
+                (f"{fmt.load(best.load_now)} → ", "text"),
+                (fmt.load(best.load_with), level(best.load_with)),
+            ],
+            [("freeze about ", "muted"), (fmt.about(best.freeze_s), "text")],
+        ],
+    )

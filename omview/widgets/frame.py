@@ -45,7 +45,13 @@ def header(sheet: Sheet, screen: str, look: Look | None, state: Ink, now: float)
     right: Ink = [*state, ("  ", "text"), (fmt.clock(now, width >= 132), "text")]
     if look is not None and width >= 132:
         me = next((node.name for node in look.view.nodes if node.me), "")
-        right = [(fmt.cut_middle(look.view.cluster, 20), "text b"), ("  on ", "faint"), (fmt.cut_middle(me, 16), "muted"), ("   ", "text"), *right]  # fmt: skip
+        right = [
+            (fmt.cut_middle(look.view.cluster, 20), "text b"),
+            ("  on ", "faint"),
+            (fmt.cut_middle(me, 16), "muted"),
+            ("   ", "text"),
+            *right,
+        ]
     while sum(fmt.cells(text) for text, _ in right) > width - x - 2 and len(right) > 1:
         right = right[1:]
     sheet.right(width - 1, 0, right)
@@ -107,16 +113,36 @@ def draw_tiny(sheet: Sheet, look: Look | None, now: float, moving: int) -> None:
         return
     sheet.fill(0, 0, width, 1, "surface")
     sheet.put(1, 0, "omview", "accent b")
-    sheet.right(width - 1, 0, [("•" if look and look.live else "×", "accent" if look and look.live else "bad"), (" " + fmt.clock(now, False), "text")])  # fmt: skip
+    sheet.right(
+        width - 1,
+        0,
+        [
+            ("•" if look and look.live else "×", "accent" if look and look.live else "bad"),
+            (" " + fmt.clock(now, False), "text"),
+        ],
+    )
     if look is not None:
         total = sums(look.view)
         y = 2 if height >= 8 else 1
-        x = sheet.ink(1, y, [("Load ", "muted"), (fmt.load(total.load), "text b"), ("  " + fmt.count(len(look.view.nodes), "node"), "muted")])  # fmt: skip
+        x = sheet.ink(
+            1,
+            y,
+            [
+                ("Load ", "muted"),
+                (fmt.load(total.load), "text b"),
+                ("  " + fmt.count(len(look.view.nodes), "node"), "muted"),
+            ],
+        )
         if moving and x + 12 < width:
             sheet.ink(x + 2, y, [("» ", "move b"), (f"{moving} moving", "muted")])
         _tiny_nodes(sheet, look.view.nodes, y + 1, height - 1)
     sheet.fill(0, height - 1, width, 1, "surface")
-    sheet.put(1, height - 1, f"{width}x{height}: full view from {TINY[0]}x{TINY[1]}" if width >= 38 else f"{width}x{height}", "muted")  # fmt: skip
+    sheet.put(
+        1,
+        height - 1,
+        f"{width}x{height}: full view from {TINY[0]}x{TINY[1]}" if width >= 38 else f"{width}x{height}",
+        "muted",
+    )
     sheet.right(width - 1, height - 1, [("q", "accent b"), (" quit", "muted")])
 
 

@@ -44,7 +44,11 @@ def running_words(move: MoveView) -> Ink:
 def one_line(sheet: Sheet, x: int, y: int, width: int, look: Look, move: MoveView) -> None:
     """A running move in one line: who, from where to where, step, bar, bytes, running or frozen."""
     end = x + width
-    at = sheet.ink(x, y, [("» ", "move b"), (fmt.cut_middle(move.name, 16), "text b"), (" ", "text"), (pid_of(look, move), "faint")])  # fmt: skip
+    at = sheet.ink(
+        x,
+        y,
+        [("» ", "move b"), (fmt.cut_middle(move.name, 16), "text b"), (" ", "text"), (pid_of(look, move), "faint")],
+    )
     at = sheet.ink(at + 2, y, route(look, move)) + 2
     at = sheet.put(at, y, str(move.step.value), "text") + 1
     share = move_share(move)
@@ -64,7 +68,11 @@ def one_line(sheet: Sheet, x: int, y: int, width: int, look: Look, move: MoveVie
 def two_lines(sheet: Sheet, x: int, y: int, width: int, look: Look, move: MoveView) -> None:
     """A running move with all its steps; below them bytes, state and who asked."""
     end = x + width
-    at = sheet.ink(x, y, [("» ", "move b"), (fmt.cut_middle(move.name, 20), "text b"), (" ", "text"), (pid_of(look, move), "faint")])  # fmt: skip
+    at = sheet.ink(
+        x,
+        y,
+        [("» ", "move b"), (fmt.cut_middle(move.name, 20), "text b"), (" ", "text"), (pid_of(look, move), "faint")],
+    )
     at = sheet.ink(at + 2, y, [(move.user, "muted"), ("  ", "text"), *route(look, move)]) + 3
     narrow = end - at < 60
     if not narrow:
@@ -166,8 +174,19 @@ def _history_plan(width: int) -> dict[str, int]:
             "result": 82,
             "note": 94,
         }
-    return {"time": 2, "job": 12, "user": 31, "from → to": 40, "by": 60, "frozen": 80, "bar": 82, "shipped": 115,
-            "total": 123, "result": 126, "note": 138}  # fmt: skip
+    return {
+        "time": 2,
+        "job": 12,
+        "user": 31,
+        "from → to": 40,
+        "by": 60,
+        "frozen": 80,
+        "bar": 82,
+        "shipped": 115,
+        "total": 123,
+        "result": 126,
+        "note": 138,
+    }
 
 
 def history_line(sheet: Sheet, y: int, look: Look, move: MoveView, worst_s: float, *, chosen: bool) -> None:

@@ -32,7 +32,18 @@ def token_of(index: int) -> str:
     return _TOKENS[index % len(_TOKENS)]
 
 
-def draw(sheet: Sheet, x: int, y: int, width: int, height: int, lines: Sequence[Line], chosen: int, span_s: float, now: float, paint: Paint) -> None:  # fmt: skip
+def draw(
+    sheet: Sheet,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    lines: Sequence[Line],
+    chosen: int,
+    span_s: float,
+    now: float,
+    paint: Paint,
+) -> None:
     """Draw the lines with axes; the chosen one last, so that it lies on top; names at the right ends."""
     names = max((fmt.cells(line.name) for line in lines), default=0) + 6
     plot = width - names

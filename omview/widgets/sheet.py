@@ -63,7 +63,9 @@ class Sheet:
         if count == len(text):
             self.chars[y][x : x + count] = text
         else:
-            self.chars[y][x : x + count] = [part for ch in text for part in ((ch,) if cells(ch) == 1 else (ch, ""))][:count]  # fmt: skip
+            self.chars[y][x : x + count] = [part for ch in text for part in ((ch,) if cells(ch) == 1 else (ch, ""))][
+                :count
+            ]
         self.specs[y][x : x + count] = [spec] * count
         return end
 
