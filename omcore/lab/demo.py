@@ -35,8 +35,8 @@ while True:
 
 _PIPELINE = """\
 # Several processes joined by pipes, for ever.
-seq 1 1000000000 | while read -r n; do echo "$((n * n % 9973))"; sleep 0.05; done |
-  awk '{ sum += $1; if (NR % 20 == 0) { print NR, sum; fflush() } }' | sed -u 's/^/squares: /'
+seq 1 1000000000 | while read -r n; do echo "$n squared is $((n * n))"; sleep 0.05; done |
+  grep --line-buffered '00$' | sed -u 's/^/squares: /'
 """
 
 _SCRIPTS = {"primes.py": _PRIMES, "diary.py": _DIARY, "squares.sh": _PIPELINE}
