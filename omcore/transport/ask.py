@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import zmq
@@ -12,7 +13,7 @@ from omcore.transport.sockets import client_socket, endpoint, new_context, next_
 from omcore.trust.invites import accept_joined, check_token, make_join
 from omcore.trust.keys import NodeKey
 from omcore.trust.state import State
-from omcore.trust.tokens import Token
+from omcore.trust.tokens import Token, join_address, split_address
 from omcore.types import NodeId
 
 
@@ -31,8 +32,8 @@ def _ask(address: str, server: NodeId, key: NodeKey, data: bytes, timeout: float
     monitor = watch(context, dealer)
     try:
         try:
-            dealer.connect(endpoint(address))
-        except zmq.ZMQError as error:
+            dealer.connect(endpoint(_numeric(address)))
+        except (zmq.ZMQError, OSError) as error:
             raise PeerUnreachable(f"{address}: {error.strerror}") from error
         dealer.send(data)
         return _wait(address, dealer, monitor, time.monotonic() + timeout)
@@ -41,6 +42,13 @@ def _ask(address: str, server: NodeId, key: NodeKey, data: bytes, timeout: float
         monitor.close(0)
         dealer.close(0)
         context.term()
+
+
+def _numeric(address: str) -> str:
+    # libzmq says nothing at all when a name cannot be resolved
+    host, port = split_address(address)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return join_address(str(found[0][4][0]), port)
 
 
 def _wait(address: str, dealer: zmq.Socket[bytes], monitor: zmq.Socket[bytes], deadline: float) -> bytes:

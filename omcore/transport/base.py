@@ -9,6 +9,7 @@ from typing import Protocol
 from omcore.types import NodeId
 
 MAX_PACKET_BYTES = 256 * 1024
+MAX_FRAME_BYTES = MAX_PACKET_BYTES + 64  # CURVE adds 33 bytes to each
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import zmq
 
 from omcore.errors import TransportError
-from omcore.transport.base import MAX_PACKET_BYTES
+from omcore.transport.base import MAX_FRAME_BYTES
 from omcore.transport.zap import DOMAIN, ZAP_ENFORCE_DOMAIN
 from omcore.trust.keys import NodeKey
 from omcore.trust.tokens import join_address, split_address
@@ -24,7 +24,7 @@ CONNECT_MS = 3000
 _OPTIONS = {
     zmq.LINGER: 0,
     zmq.IPV6: 1,
-    zmq.MAXMSGSIZE: MAX_PACKET_BYTES,  # 400 MiB were taken from 20 strangers without it
+    zmq.MAXMSGSIZE: MAX_FRAME_BYTES,  # 400 MiB were taken from 20 strangers without it
     zmq.RCVHWM: 16,  # a flood costs 4 MiB a member
     zmq.SNDHWM: 64,
     zmq.HANDSHAKE_IVL: 3000,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import random
 import socket
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from omcore.errors import TransportError
+from omcore.errors import TransportError, UsageError
 from omcore.transport.base import MAX_PACKET_BYTES, Failure, Packet, TransportStats
 from omcore.transport.sockets import (
     Socket,
@@ -42,6 +43,7 @@ REDIAL_S = (0.5, 60.0)
 _PORTS_TRIED = 14
 _BURST = 16  # packets handed out before other tasks of the loop get a turn
 _MAX_GUESTS = 32
+_DIAL_S = 10.0  # libzmq's own limits are shorter; this is for the failures it never tells of
 _CUT_AFTER_S = 0.2  # an answer needs this long to leave before its connection ends
 
 
@@ -52,6 +54,7 @@ class _Dial:
     socket: Socket
     monitor: Socket
     fd: int
+    since: float  # monotonic
     up: bool = False
     early: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))
 
@@ -177,17 +180,22 @@ class ZmqTransport:
         """The last keys that were refused, oldest first, for the audit log; each is told once."""
         told = []
         while self._zap.refusals:
-            told.append(self._zap.refusals.popleft())
+            refusal = self._zap.refusals.popleft()
+            told.append(Refusal(refusal.key, plain_host(refusal.address)))
         return tuple(told)
 
     # --- sending
 
     def send(self, to: NodeId, data: bytes) -> bool:
-        """See `Transport.send`. Raises ValueError for more than 256 KiB."""
+        """See `Transport.send`. Raises ValueError for more than `MAX_PACKET_BYTES`."""
         if len(data) > MAX_PACKET_BYTES:
             raise ValueError(f"a packet of {len(data)} bytes; at most {MAX_PACKET_BYTES}")
         peer = self._peers.get(to)
         dial = self._dials.get(to)
+        if dial is not None and not dial.up and self._clock() - dial.since > _DIAL_S:
+            self._hang_up(to)
+            self._failed(Failure(to, False, "nothing answers at that address"), dial)
+            dial = self._dials.get(to)
         if peer is not None and dial is None:
             dial = self._dial(to, peer)
         if dial is None or self._closed:
@@ -210,19 +218,30 @@ class ZmqTransport:
             return None
         if len(self._dials) >= MAX_DIALS:
             self._hang_up(next(iter(self._dials)))
+        for _ in peer.addresses:
+            dial = self._connect(node, peer.addresses[peer.next_address])
+            if dial:
+                self._dials[node] = dial
+                self._loop.add_reader(dial.fd, self._watched, node, dial)
+                return dial
+            peer.next_address = (peer.next_address + 1) % len(peer.addresses)
+        self._pause(peer, Failure(node, False, "none of its addresses can be dialled"))
+        return None
+
+    def _connect(self, node: NodeId, address: str) -> _Dial | None:
+        try:
+            ipaddress.ip_address(split_address(address)[0])  # libzmq would resolve a name on its I/O thread
+        except (UsageError, ValueError):
+            return None
         dealer = client_socket(self._context, self._key, node)
         monitor = watch(self._context, dealer)
-        dial = _Dial(dealer, monitor, monitor.fileno())
+        dial = _Dial(dealer, monitor, monitor.fileno(), self._clock())
         try:
-            dealer.connect(endpoint(peer.addresses[peer.next_address]))
-        except zmq.ZMQError as error:  # an address that cannot be parsed or resolved
+            dealer.connect(endpoint(address))
+        except zmq.ZMQError:
             _close(dial)
-            self._failed(Failure(node, False, str(error.strerror)), dial)
             return None
-        self._dials[node] = dial
-        self._loop.add_reader(dial.fd, self._watched, node, dial)
-        self._watched(node, dial)
-        return dial if self._dials.get(node) is dial else None
+        return dial
 
     def _hang_up(self, node: NodeId) -> None:
         dial = self._dials.pop(node, None)
@@ -256,6 +275,9 @@ class ZmqTransport:
                 for data in dial.early:
                     self.send(failure.node, data)
                 return
+        self._pause(peer, failure)
+
+    def _pause(self, peer: _Peer, failure: Failure) -> None:
         peer.failures += 1
         longest = min(REDIAL_S[1], REDIAL_S[0] * 2.0**peer.failures)
         peer.not_before = self._clock() + self._rng.uniform(REDIAL_S[0], longest)
@@ -277,11 +299,12 @@ class ZmqTransport:
                 frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 self._taken = 0
-                self._waiter = self._loop.create_future()
+                waiter = self._waiter = self._loop.create_future()
                 try:
-                    await self._waiter
+                    await waiter
                 finally:
-                    self._waiter = None
+                    if self._waiter is waiter:  # a cancelled call ends after the next one began
+                        self._waiter = None
                 continue
             packet = self._accept(frames)
             if packet is not None:
