@@ -21,13 +21,18 @@ from omcore.checkpoint.criu import find_criu
 PORT = 47123
 
 
-def criu(verb: str, images: str, *more: str) -> None:
-    """Run one CRIU; its log is the error."""
+def find() -> tuple[str, ...]:
+    """How to run CRIU; looked for before the program is frozen."""
     found = find_criu()
     if found is None:
         raise SystemExit("no CRIU: make criu")
+    return found.command
+
+
+def criu(command: tuple[str, ...], verb: str, images: str, *more: str) -> None:
+    """Run one CRIU; its log is the error."""
     done = subprocess.run(
-        [*found.command, verb, "-D", images, "-o", f"{verb}.log", "--manage-cgroups=ignore", *more],
+        [*command, verb, "-D", images, "-o", f"{verb}.log", "--manage-cgroups=ignore", *more],
         stdin=subprocess.DEVNULL,
         check=False,
     )
@@ -45,18 +50,17 @@ def fresh(images: str) -> None:
 def send(pid: str, address: str, images: str) -> None:
     """Dump, ship; CRIU ends the process it has dumped."""
     fresh(images)
-    criu("dump", images, "-t", pid)
-    with (
-        socket.create_connection((address, PORT), timeout=20) as line,
-        line.makefile("wb") as stream,
-        tarfile.open(fileobj=stream, mode="w|") as archive,
-    ):
-        archive.add(images, ".")
+    command = find()
+    with socket.create_connection((address, PORT), timeout=20) as line:
+        criu(command, "dump", images, "-t", pid)
+        with line.makefile("wb") as stream, tarfile.open(fileobj=stream, mode="w|", bufsize=1 << 20) as archive:
+            archive.add(images, ".")
 
 
 def receive(address: str, images: str) -> None:
     """Take the images, restore, leave the process running."""
     fresh(images)
+    command = find()
     with socket.create_server((address, PORT)) as server:
         print("LISTENING", flush=True)
         line, _ = server.accept()
@@ -64,7 +68,7 @@ def receive(address: str, images: str) -> None:
         data = io.BytesIO(stream.read())
     with tarfile.open(fileobj=data) as archive:
         archive.extractall(images, filter="data")
-    criu("restore", images, "-d")
+    criu(command, "restore", images, "-d")
 
 
 if __name__ == "__main__":
