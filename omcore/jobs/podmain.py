@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _KILL, _OVERFLOW_UID = 9, 65534
 _MAX_WAITING_SIGNALS = 256
+_ALONE_MS = 30_000  # an empty pod that no engine looks after is of no use to anybody
 
 
 class Pod(Copy):
@@ -39,12 +40,18 @@ class Pod(Copy):
     # -- the loop
 
     def run(self) -> None:
-        """Serve until killed."""
+        """Serve until killed; returns only from an empty pod that nobody wants."""
         while True:
             self._push()
             self._watch()
-            timeout = max(0.0, self.criu.deadline - time.monotonic()) * 1000 + 1 if self.criu else None
-            for fd, _ in self.poll.poll(timeout):
+            alone = self.link is None and self.phase == "empty"
+            timeout = _ALONE_MS if alone else None
+            if self.criu:
+                timeout = max(0, int((self.criu.deadline - time.monotonic()) * 1000)) + 1
+            ready = self.poll.poll(timeout)
+            if alone and not ready:
+                return
+            for fd, _ in ready:
                 self._ready(fd)
             if self.criu and time.monotonic() >= self.criu.deadline and not self.criu.expired:
                 self.criu.expired = True
