@@ -30,6 +30,18 @@ CRIU = find_criu()
 PYTHON = os.path.realpath(sys.executable)
 LIMIT_S = 40.0
 
+WAIT_FOR_SIGNALS = """
+import os, signal, sys
+wanted = {int(word) for word in sys.argv[1:]}
+signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+os.write(1, b"up\\n")
+while True:
+    number = signal.sigwait(wanted)
+    size = os.get_terminal_size(1) if os.isatty(1) else (0, 0)
+    os.write(1, b"got %d %d %d\\n" % (number, size[1], size[0]))
+"""
+"""A program that tells each signal it gets, and the window size; blocked signals, so that none is between two steps."""
+
 
 class Sink:
     """Takes a job's events from whichever pod has it: every byte once, in order, the same when it comes twice."""

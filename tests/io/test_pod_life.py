@@ -12,9 +12,9 @@ import pytest
 
 from omcore.errors import CheckpointFailed, PodError
 from omcore.jobs.frames import WINDOW
-from omcore.jobs.pod import Pod
+from omcore.jobs.pod import Output, Pod
 from omcore.types import RunSpec
-from tests.io.podkit import PYTHON, Home, Job, Sink, home
+from tests.io.podkit import PYTHON, WAIT_FOR_SIGNALS, Home, Job, Sink, home
 
 
 @pytest.mark.parametrize("code", [0, 7, 255])
@@ -36,16 +36,15 @@ async def test_death_by_a_signal_is_told_as_such(signum: int) -> None:
 
 
 async def test_signals_are_applied_once_and_in_order() -> None:
-    script = "import signal,sys\nsignal.signal(10, lambda *a: print('one', flush=True))\nprint('up', flush=True)\n"
     async with home() as here:
-        job = await here.start([PYTHON, "-c", script + "while True: signal.pause()"])
+        job = await here.start([PYTHON, "-c", WAIT_FOR_SIGNALS, "10"])
         await job.sink.until(lambda: job.sink.out() == b"up\n")
         for seq in (1, 1, 3, 0):  # a repeat, a gap and an old one count nothing
             job.pod.signal(seq, signal.SIGUSR1)
-        await job.sink.until(lambda: job.sink.out() == b"up\none\n")
+        await job.sink.until(lambda: job.sink.out() == b"up\ngot 10 0 0\n")
         job.pod.signal(2, signal.SIGTERM)
         assert await job.sink.status() == -signal.SIGTERM
-        assert job.sink.out() == b"up\none\n"
+        assert job.sink.out() == b"up\ngot 10 0 0\n"
 
 
 async def test_all_input_arrives_and_its_end() -> None:
@@ -186,12 +185,11 @@ async def test_a_terminal_program_sees_a_terminal() -> None:
 
 
 async def test_the_window_size_follows() -> None:
-    script = "import os,signal\nsignal.signal(28, lambda *a: print(os.get_terminal_size(), flush=True))\nprint('up')\n"
     async with home() as here:
-        job = await here.start([PYTHON, "-c", script + "while True: signal.pause()"], tty=(0, 1, 2))
+        job = await here.start([PYTHON, "-c", WAIT_FOR_SIGNALS, "28"], tty=(0, 1, 2))
         await job.sink.until(lambda: b"up" in job.sink.out("tty"))
         job.pod.resize(33, 101)
-        await job.sink.until(lambda: b"columns=101, lines=33" in job.sink.out("tty"))
+        await job.sink.until(lambda: b"got 28 33 101" in job.sink.out("tty"))
 
 
 async def test_only_some_descriptors_may_be_the_terminal() -> None:
@@ -283,9 +281,8 @@ async def test_output_is_fast() -> None:
 
         def count(event: object) -> None:
             nonlocal seen
-            data = getattr(event, "data", b"")
-            seen += len(data)
-            if data:
+            if isinstance(event, Output):
+                seen = event.offset + len(event.data)
                 job.pod.acknowledge("out", seen)
             job.sink._changed.set()
 

@@ -13,7 +13,7 @@ import pytest
 from omcore.checkpoint.criu import Criu
 from omcore.errors import CheckpointFailed
 from omcore.jobs.pod import Pod
-from tests.io.podkit import CRIU, PYTHON, Home, Job, Sink, home
+from tests.io.podkit import CRIU, PYTHON, WAIT_FOR_SIGNALS, Home, Job, Sink, home
 
 pytestmark = [pytest.mark.criu, pytest.mark.skipif(CRIU is None, reason="no CRIU")]
 
@@ -362,9 +362,8 @@ async def test_a_job_that_ends_while_criu_works_is_ended() -> None:
 
 
 async def test_signals_sent_during_a_move_arrive_once() -> None:
-    script = "import signal\nsignal.signal(10, lambda *a: print('usr', flush=True))\nprint('up', flush=True)\n"
     async with home() as here:
-        job = await here.start([PYTHON, "-c", script + "while True: signal.pause()"])
+        job = await here.start([PYTHON, "-c", WAIT_FOR_SIGNALS, "10"])
         await job.sink.until(lambda: job.sink.out() == b"up\n")
         other = await here.pod(job.sink)
         images = here.images()
@@ -380,7 +379,7 @@ async def test_signals_sent_during_a_move_arrive_once() -> None:
         await job.sink.until(lambda: job.sink.signals == 1)
         other.signal(2, signal.SIGTERM)
         await job.sink.status()
-        assert job.sink.out() == b"up\nusr\n"
+        assert job.sink.out() == b"up\ngot 10 0 0\n"
 
 
 async def test_an_engine_that_left_during_the_dump_finds_the_job_frozen() -> None:
