@@ -223,6 +223,8 @@ class ZmqTransport:
             if dial:
                 self._dials[node] = dial
                 self._loop.add_reader(dial.fd, self._watched, node, dial)
+                # libzmq's descriptor wakes only a reader that has once found it empty; later, so that `send` is done
+                self._loop.call_soon(self._watched, node, dial)
                 return dial
             peer.next_address = (peer.next_address + 1) % len(peer.addresses)
         self._pause(peer, Failure(node, False, "none of its addresses can be dialled"))

@@ -182,3 +182,16 @@ async def test_listening_later_and_at_several_addresses(room: Room) -> None:
     tb.set_peers({a: bound})
     tb.send(a, b"x")
     assert not (await failed()).refused
+
+
+async def test_peer_that_goes_away_is_noticed_without_sending(room: Room) -> None:
+    (a, ta, at_a), (b, tb, at_b) = await room.node(), await room.node()
+    if isinstance(ta, MemoryTransport):
+        pytest.skip("a memory network has no connections that could end")
+    ta.set_peers({b: at_b})
+    tb.set_peers({a: at_a})
+    ta.send(b, b"x")
+    await tb.receive()
+    failed = failures(ta)
+    await tb.close()
+    assert (await failed()).text == "the connection ended"
