@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 KEEP_ENDED = 50
 KEEP_ENDED_S = 24 * 3600.0
 KEEP_TRACKS = 50
-ASK_S = 5.0
+ASK_S = 10.0
 LAUNCH_S = 20.0
 EXAMINE_AGAIN_S = 10.0
 MOVES_IN = 4
@@ -552,9 +552,10 @@ class Jobs:
             raise Refused(f"{name} is locked.", f"Unlock it first: omview unlock {name}")
         if home.moving:
             raise Refused(f"{name} is moving already.", "Wait until that move has ended.")
-        state = {number: state for number, state, _, _ in self.node.gossip.view(self.node.now())}
+        # A node never heard of yet may just be slow to connect: it is asked, and says no by its silence.
+        lost = {n for n, state, _, age in self.node.gossip.view(self.node.now()) if state is NodeState.LOST and age}
         for node in {dest, home.owner} - {self.node.me}:
-            if state.get(self.node.cluster.number(node)) is NodeState.LOST:
+            if self.node.cluster.number(node) in lost:
                 text = f"{self.node.cluster.name(node)} is lost: nothing can move to or from it."
                 raise Refused(text, "Wait until it is heard of again: omview nodes")
 

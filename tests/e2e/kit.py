@@ -103,6 +103,22 @@ class Cluster:
                 return found
         raise AssertionError(f"{job} never had {fields}: {self.jobs(node).get(job)}")
 
+    def engine(self, node: str) -> list[str]:
+        """PIDs of the engine of a host, as seen there."""
+        script = (
+            "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'omview.* serve *$'"
+            " && basename $p; done"
+        )
+        return self.on(node, "sh", "-c", script).stdout.split()
+
+    def restart(self, node: str, *env: str) -> None:
+        """Kill the engine of a host without warning and start another one, with changes to its environment."""
+        pids = self.engine(node)
+        if pids:
+            self.on(node, "kill", "-9", *pids)
+        again = self.on(node, "env", *env, "omview", "serve", "--daemon")
+        assert again.returncode == 0, again.stderr
+
     def leftovers(self) -> list[str]:
         """Image files on any host: there must be none once moves have ended."""
         found = []

@@ -135,34 +135,18 @@ def test_a_full_destination_refuses_and_the_job_goes_on(cluster: Cluster, ticker
     cluster.migrate(ticker, "node2")
 
 
-def engine_of(cluster: Cluster, node: str) -> list[str]:
-    """PIDs of the engine of a host, as seen there."""
-    found = cluster.on(node, "sh", "-c", "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | "
-                       "grep -q 'omview.* serve *$' && basename $p; done")  # fmt: skip
-    return found.stdout.split()
-
-
-def restart(cluster: Cluster, node: str, *env: str) -> None:
-    """Another engine on a host, with changes to its environment."""
-    pids = engine_of(cluster, node)
-    if pids:
-        cluster.on(node, "kill", "-9", *pids)
-    again = cluster.on(node, "env", *env, "omview", "serve", "--daemon")
-    assert again.returncode == 0, again.stderr
-
-
 def test_a_destination_without_criu_or_with_an_old_one(cluster: Cluster, ticker: str) -> None:
     old = cluster.shared / "old" / "criu"
     old.parent.mkdir()
     old.write_text(OLD_CRIU)
     old.chmod(0o755)
     try:
-        restart(cluster, "node3", f"OMVIEW_CRIU={old}")
+        cluster.restart("node3", f"OMVIEW_CRIU={old}")
         refused(cluster.omview("node1", "migrate", ticker, "node3"), "CRIU", "node3")
-        restart(cluster, "node3", "OMVIEW_CRIU=/nonexistent")
+        cluster.restart("node3", "OMVIEW_CRIU=/nonexistent")
         refused(cluster.omview("node1", "migrate", ticker, "node3"), "CRIU", "node3")
     finally:
-        restart(cluster, "node3")
+        cluster.restart("node3")
     cluster.migrate(ticker, "node3")
 
 
@@ -176,7 +160,7 @@ def test_a_destination_that_dies_in_the_middle(cluster: Cluster) -> None:
     job = cluster.start("node1", "--name", "halfway", "--", "python3", "-c", script, stdin=subprocess.PIPE)
     assert job.stdout is not None
     assert job.stdout.readline() == b"ready\n"
-    engine = engine_of(cluster, "node2")
+    engine = cluster.engine("node2")
     move = subprocess.Popen(
         cluster.words("node1", "omview", "migrate", "halfway", "node2"), stderr=subprocess.PIPE, text=True
     )
@@ -187,7 +171,7 @@ def test_a_destination_that_dies_in_the_middle(cluster: Cluster) -> None:
         assert move.returncode == 1
         assert "halfway" in said
     finally:
-        restart(cluster, "node2")
+        cluster.restart("node2")
     out, _ = job.communicate(b"still\n", timeout=60)
     assert out == b"still %d node1\n" % (300 << 20)
     assert job.returncode == 0
@@ -196,6 +180,8 @@ def test_a_destination_that_dies_in_the_middle(cluster: Cluster) -> None:
 
 def test_a_corrupt_configuration_and_a_second_engine(cluster: Cluster) -> None:
     refused(cluster.omview("node1", "serve"), "engine", "hint")
-    answer = cluster.on("node1", "sh", "-c", "mkdir -p /tmp/c/omview && echo 'name = [' > /tmp/c/omview/config.toml; "
-                        "XDG_CONFIG_HOME=/tmp/c XDG_STATE_HOME=/tmp/c/s XDG_RUNTIME_DIR=/tmp/c omview serve")  # fmt: skip
-    refused(answer, "config.toml", "TOML")
+    script = (
+        "mkdir -p /tmp/c/omview && echo 'name = [' > /tmp/c/omview/config.toml; "
+        "XDG_CONFIG_HOME=/tmp/c XDG_STATE_HOME=/tmp/c/s XDG_RUNTIME_DIR=/tmp/c omview serve"
+    )
+    refused(cluster.on("node1", "sh", "-c", script), "config.toml", "TOML")
