@@ -65,8 +65,8 @@ def hosts(count: int) -> Iterator[lab.LabStatus]:
     """A lab for one measurement."""
     status = lab.up(LAB, count)
     try:
-        time.sleep(5)  # joining and first figures are not what is measured
-        yield lab.status(LAB) if status.state != "up" else status
+        wait_for(lambda: on("node1", OMVIEW, "nodes", "--json").count('"up"') == count)  # joining is not measured
+        yield status
     finally:
         lab.down(LAB)
 

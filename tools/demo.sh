@@ -21,6 +21,10 @@ if [ $# -gt 0 ]; then
 elif [ -t 0 ] && [ -t 1 ]; then
     on node1 -- "$omview"
 else
+    for _ in $(seq 30); do # until everybody has heard of everybody
+        [ "$(on node1 -- "$omview" nodes --json | grep -c '"up"')" = 3 ] && break
+        sleep 1
+    done
     on node1 -- "$omview" nodes
     on node1 -- "$omview" jobs
     for target in node2 node3 home; do
