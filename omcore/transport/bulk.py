@@ -33,7 +33,7 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """As whom a worker runs: the job's owner."""
+    """As whom a worker works: the job's owner. It drops to this before it opens a file or a socket."""
 
     uid: int
     gid: int
@@ -85,13 +85,8 @@ class _Worker:
         self._process: Process | None = None
 
     async def start(self, task: dict[str, Any]) -> None:
-        identity: dict[str, Any] = {}
-        if self._account:
-            identity = {
-                "user": self._account.uid,
-                "group": self._account.gid,
-                "extra_groups": list(self._account.groups),
-            }
+        account = self._account
+        identity = [account.uid, account.gid, list(account.groups)] if account else None
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -102,11 +97,10 @@ class _Worker:
                 env={},
                 cwd="/",
                 limit=_LINE_BYTES,
-                **identity,
             )
         except OSError as error:
             raise TransportError(f"the transfer worker cannot be started: {error.strerror}") from error
-        await self.tell(task)
+        await self.tell({**task, "account": identity})
 
     async def tell(self, line: dict[str, Any]) -> None:
         if self._process is None or self._process.stdin is None:
@@ -137,16 +131,16 @@ class _Worker:
         if process is None:
             return
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 process.terminate()
-        if process.stdin:
+        if process.stdin:  # tells it the same, also where an engine without CAP_KILL may not signal the owner's process
             process.stdin.close()
         try:
             await asyncio.wait_for(process.wait(), _END_S)
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 process.kill()
-            await process.wait()
+                await process.wait()
 
 
 class BulkReceiver:

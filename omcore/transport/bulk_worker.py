@@ -1,7 +1,8 @@
 """One end of an image stream, as a process of its own (SECURITY section 9); `bulk.py` starts it and talks to it.
 
 It is run by file path with `python -I` and imports nothing of omview, so it starts fast, can run as a job's owner, and
-the engine never loads `cryptography`. Secrets come by stdin only. JSON lines, first the task:
+the engine never loads `cryptography`. Secrets come by stdin only. JSON lines, first the task (with "account": null or
+[uid, gid, groups]):
 
     recv: {"role", "directory", "transfer", "key", "max_bytes", "listen", "wait_s", "idle_s", "stall_s"}
           -> port, connected, progress..., sealed | failed
@@ -20,6 +21,7 @@ all frames before END: it binds every byte without hashing 1 GB/s.
 from __future__ import annotations
 
 import base64
+import encodings.idna  # noqa: F401  # getaddrinfo would import it later, when we may not be able to read it
 import hashlib
 import hmac
 import json
@@ -446,11 +448,24 @@ def _cancelled(*_: object) -> None:
     raise TransferError("the transfer was cancelled")
 
 
+def become(uid: int, gid: int, groups: list[int]) -> None:
+    """Be the job's owner from here on: everything is imported by now, nothing is opened yet.
+
+    Not done before exec, because the owner need not be able to read the interpreter; and a process that changed its
+    uid cannot be traced by others of that uid.
+    """
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
 def main() -> int:
     """Do the task that comes on stdin; 0 only if it was done."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # this process holds a job's memory
     signal.signal(signal.SIGTERM, _cancelled)
     task = json.loads(sys.stdin.buffer.readline())
+    if task["account"]:
+        become(*task["account"])
     lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen_to_engine, args=(lines,), daemon=True).start()
     try:

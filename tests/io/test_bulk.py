@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -66,11 +67,11 @@ def proc(pid: int, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
 
 
-async def deliver(source: Path, dest: Path, extra: bytes, account: Account | None = None) -> tuple[Sent, Arrived]:
+async def deliver(source: Path, dest: Path, extra: bytes) -> tuple[Sent, Arrived]:
     ticket = new_ticket()
     seen: list[tuple[int, int]] = []
-    receiver = BulkReceiver(dest, ticket, ROOM, account=account, on_progress=lambda *p: seen.append(p))
-    sender = BulkSender(source, f"127.0.0.1:{await receiver.start()}", ticket, account=account)
+    receiver = BulkReceiver(dest, ticket, ROOM, on_progress=lambda *p: seen.append(p))
+    sender = BulkSender(source, f"127.0.0.1:{await receiver.start()}", ticket)
     try:
         async with asyncio.timeout(60):
             await sender.start()
@@ -96,6 +97,40 @@ async def test_files_and_relay_state_arrive_whole(source: Path, dest: Path) -> N
     for name in FILES:
         assert (dest / name).read_bytes() == (source / name).read_bytes()
         assert (dest / name).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_worker_works_as_the_owner() -> None:
+    account = Account(12345, 12346, (12347,))
+    with tempfile.TemporaryDirectory() as room:  # pytest's own directories let nobody but root through
+        os.chmod(room, 0o711)
+        source, dest = Path(room, "source"), Path(room, "dest")
+        for path in (source, dest):
+            os.mkdir(path, 0o700)
+        for name in FILES:
+            Path(source, name).write_text("image")
+        for path in (source, dest, *(source / name for name in FILES)):
+            os.chown(path, account.uid, account.gid)
+        ticket = new_ticket()
+        receiver = BulkReceiver(dest, ticket, ROOM, account=account)
+        sender = BulkSender(source, f"127.0.0.1:{await receiver.start()}", ticket, account=account)
+        await sender.start()
+        os.chown(source / "core-7.img", 0, 0)  # root's own file: the owner's worker cannot read it
+        os.chmod(source / "core-7.img", 0o600)
+        await sender.go(["pages-1.img"])
+        await sender.seal()
+        await receiver.sealed()
+        await sender.close()
+        await receiver.close()
+        info = os.stat(dest / "pages-1.img")
+        assert (info.st_uid, info.st_gid) == (account.uid, account.gid)
+        receiver = BulkReceiver(dest, ticket, ROOM, account=account)
+        sender = BulkSender(source, f"127.0.0.1:{await receiver.start()}", ticket, account=account)
+        await sender.start()
+        with pytest.raises(TransportError, match="Permission denied"):
+            await sender.go(["core-7.img"])
+        await sender.close()
+        await receiver.close()
 
 
 async def test_image_may_appear_after_the_connection_is_made(source: Path, dest: Path) -> None:
