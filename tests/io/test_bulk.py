@@ -63,6 +63,13 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+def fill(directory: Path, account: Account) -> None:
+    for name in FILES:
+        (directory / name).write_text("image")
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, account.uid, account.gid)
+
+
 def proc(pid: int, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
 
@@ -107,10 +114,8 @@ async def test_worker_works_as_the_owner() -> None:
         source, dest = Path(room, "source"), Path(room, "dest")
         for path in (source, dest):
             os.mkdir(path, 0o700)
-        for name in FILES:
-            Path(source, name).write_text("image")
-        for path in (source, dest, *(source / name for name in FILES)):
-            os.chown(path, account.uid, account.gid)
+        fill(source, account)
+        os.chown(dest, account.uid, account.gid)
         ticket = new_ticket()
         receiver = BulkReceiver(dest, ticket, ROOM, account=account)
         sender = BulkSender(source, f"127.0.0.1:{await receiver.start()}", ticket, account=account)
