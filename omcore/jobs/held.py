@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omcore.errors import CheckpointFailed, OmError, PodError
@@ -272,10 +273,24 @@ class HeldJob:
         if self._sender is None or record is None or record.move is None:
             return
         self._report(record.move, Step.RESTORE, frozen_s=self._node.now() - self._frozen_at)
+        sender = self._sender
         try:
-            await self._sender.seal()
+            await sender.seal()
+            if holds_locks(self._jobs.records.images(self.id, record.move)):
+                await sender.delivered()
+                self._free_locks(record)
         except OmError as error:
             log.info("stream after seal job=%s error=%s", self.id[:8], error.text)
+
+    def _free_locks(self, record: Record) -> None:
+        """Kill the stopped copy, whose file locks the dest's restore waits for where both see one file system.
+
+        Whole images are on both nodes now, so whoever goes on can do so from them (HANDOFF section 12, kill then
+        restore): the machine only has to know that undoing means restoring here.
+        """
+        if self.record is not None and self.record.state is CopyState.SEALED and self.record.move == record.move:
+            self._kill(record.pod)
+            self.feed(inputs.CopyDied(record.pod, "its file locks were needed elsewhere"))
 
     async def _undo(self, action: outputs.UndoFreeze) -> None:
         self._drop_stream()
@@ -517,6 +532,14 @@ class HeldJob:
     def stopped(self) -> bool:
         """Whether its user stopped it."""
         return bool(self._stopped)
+
+
+def holds_locks(images: Path) -> bool:
+    """Whether the dumped job held file locks: the image of none is its eight bytes of magic."""
+    try:
+        return (images / "filelocks.img").stat().st_size > 8
+    except OSError:
+        return False
 
 
 def _acked(pod: Pod) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -302,7 +303,8 @@ class Jobs:
 
     def held_roots(self) -> tuple[list[int], list[int]]:
         """Root PIDs of the jobs here whose home is here, and of guests."""
-        own, guests = [], []
+        own: list[int] = []
+        guests: list[int] = []
         for held in self.held.values():
             if (pid := held.root_pid()) and held.record:
                 (own if held.record.authority == self.node.me else guests).append(pid)
@@ -341,7 +343,7 @@ class Jobs:
             looked = self._looked.get(job)
             if job not in self._looking and (looked is None or now - looked.at > EXAMINE_AGAIN_S):
                 self._looking.add(job)
-                self.node.spawn(self._look(job))
+                self.node.spawn(self._look_again(job))
         return tuple(self._figures.values())
 
     def home_views(self) -> tuple[JobView, ...]:
@@ -420,6 +422,10 @@ class Jobs:
             return looked
         finally:
             self._looking.discard(job)
+
+    async def _look_again(self, job: JobId) -> None:
+        with contextlib.suppress(NotMovable):
+            await self._look(job)
 
     async def _examine_here(self, job: JobId, asker: NodeId) -> Examined:
         held = self.held.get(job)
