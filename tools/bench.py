@@ -185,6 +185,8 @@ def wait_for(done: Callable[[], bool], seconds: float = 30.0) -> None:
 def main() -> int:
     """Measure what was asked for, print the table."""
     os.chdir(HERE.parent)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled once, not at every start
+    subprocess.run([PYTHON, "-m", "compileall", "-q", "omcore", "omview"], check=True)
     chosen = sys.argv[1:] or ["hop", "idle", "tui"]
     numbers = [number for name in chosen for number in {"hop": hop, "idle": idle, "tui": tui}[name]()]
     for number in numbers:
