@@ -170,6 +170,8 @@ class Paint:
     def _make(self, spec: str, ground: str) -> Style:
         token, *flags = spec.split()
         bold, italic = "b" in flags, "i" in flags
+        if self.sixteen and not self.no_color and token == "bg":
+            bold = False  # many terminals draw bold black as grey
         chosen = ground in {"sel", "selrow", "accent"}
         if self.no_color:
             band = token.partition(":")[0]

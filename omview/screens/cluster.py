@@ -56,9 +56,12 @@ class ClusterScreen(OmScreen):
         nodes = list(look.view.nodes)
         now_height = 1 if sheet.height < 30 else max(3, min(6, sheet.height // 8))
         bottom = sheet.height - 1 - now_height
+        alone = 11 if len(nodes) == 1 and sheet.height >= 30 else 0
         self._line = None
-        if not self._cards(sheet, y, bottom - 1, nodes, look):
-            self._rows(sheet, y, bottom - 1, nodes, look)
+        if not self._cards(sheet, y, bottom - 1 - alone, nodes, look):
+            self._rows(sheet, y, bottom - 1 - alone, nodes, look)
+        if alone:
+            _alone(sheet, bottom - alone)
         if now_height == 1:
             _now_line(sheet, bottom, look)
         else:
@@ -217,3 +220,26 @@ def _now_line(sheet: Sheet, y: int, look: Look) -> None:
         one_line(sheet, 1, y, sheet.width - 2, look, moving[0])
     elif look.view.events:
         event_line(sheet, 1, y, sheet.width - 2, look, look.view.events[0])
+
+
+_STEPS = (
+    ("Start something that can move", "omview run COMMAND", "It runs as always. Only the words in front are new."),
+    (
+        "Make a cluster of test machines",
+        "omview lab up -n 3",
+        "Three hosts inside this one, each with an engine of its own.",
+    ),
+    ("Move it", "m", "Pick the job, pick the node. Its terminal stays where it is."),
+)
+
+
+def _alone(sheet: Sheet, y: int) -> None:
+    """What to do on a machine that knows no other."""
+    sheet.put(2, y, "This machine is on its own. Three steps to a cluster:", "text b")
+    for index, (what, how, why) in enumerate(_STEPS):
+        line = y + 2 + index * 3
+        sheet.fill(2, line, 3, 1, "accent")
+        sheet.put(2, line, f" {index + 1} ", "bg b")
+        sheet.put(7, line, what, "text b")
+        sheet.put(42, line, how, "own b")
+        sheet.put(7, line + 1, why, "muted")

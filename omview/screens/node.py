@@ -9,6 +9,7 @@ from omview.screens.base import OmScreen, bindings
 from omview.widgets.bars import area, fit_top, level, nice_top
 from omview.widgets.cards import age_spec, figures, labels
 from omview.widgets.look import Look
+from omview.widgets.noderows import lost_words
 from omview.widgets.sheet import Hit, Ink, Sheet
 
 _SIDE = 52
@@ -53,7 +54,7 @@ class NodeScreen(OmScreen):
         self._nodes_line(sheet, y, look, node)
         y += 2
         bottom = sheet.height - 1
-        wide = sheet.width >= 100
+        wide = sheet.width >= 120
         left = sheet.width - _SIDE - 4 if wide else sheet.width - 2
         self._line = None
         if wide:
@@ -191,7 +192,9 @@ class NodeScreen(OmScreen):
         columns = look.book.columns(node.number, metric, width - 5, look.now)  # type: ignore[arg-type]  # one of Metric
         area(sheet, x + 5, y + 1, height - 1, columns.values, top, colour)
         if all(value is None for value in columns.values):
-            sheet.put(x + 5, y + height - 1, fmt.cut("recorded while this window is open", width - 6), "faint")
+            sheet.put(
+                x + 5, y + height - 1, "recorded while this window is open" if width >= 41 else "no data yet", "faint"
+            )
         sheet.right(x + 4, y + 1, [(label, "faint")])
         sheet.right(x + 4, y + height - 1, [("0", "faint")])
 
@@ -200,6 +203,12 @@ class NodeScreen(OmScreen):
         here = [job for job in jobs_on(look.view, look.node) if job.home == look.node]
         guests = [job for job in jobs_on(look.view, look.node) if job.home != look.node]
         away = jobs_away(look.view, look.node)
+        node = look.node_view(look.node)
+        if node is not None and node.state is NodeState.LOST:
+            for text in fmt.wrap(lost_words(node, look), width, 4):
+                sheet.put(x, y, text, "bad")
+                y += 1
+            y += 1
         if bottom - y >= 16:
             y = self._figures(sheet, x, y, width, look)
         for title, jobs, empty in (

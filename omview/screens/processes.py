@@ -391,8 +391,10 @@ class ProcessScreen(OmScreen):
             self.om.sentence("copy", f"Copied the command of {proc.name} {proc.key.pid}.")
 
     def action_leave(self) -> None:
-        """Close the page, then the notes, then the filter, then jobs only."""
-        if self.full:
+        """Close the line one types into, then the page, the notes, the filter, and jobs only."""
+        if self.focused is not None:
+            self._close_entry()
+        elif self.full:
             self.full = False
         elif self.om.toasts:
             self.om.drop_toast()
@@ -441,10 +443,11 @@ class ProcessScreen(OmScreen):
         """Done typing."""
         self._close_entry()
 
-    def key_escape(self) -> None:
-        """First close the line one types into."""
-        if self.focused is not None:
-            self._close_entry()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a filter is typed, esc has something to close."""
+        if action == "leave" and self.focused is not None:
+            return True
+        return super().check_action(action, parameters)
 
     def _set_filter(self, text: str) -> None:
         self.text, self._stale_order = text, True

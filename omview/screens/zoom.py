@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.geometry import Region
 
 from omview import format as fmt
 from omview.screens.dialog import Dialog
@@ -63,7 +64,8 @@ class ZoomDialog(Dialog[None]):
             for index, (node, column) in enumerate(zip(nodes, columns, strict=True))
         ]
         if any(value is not None for line in lines for value in line.values):
-            draw(sheet, 3, 3, width, sheet.height - 6, lines, chosen, columns[0].span_s, look.now, self.om.paint)
+            area = Region(3, 3, width, sheet.height - 6)
+            draw(sheet, area, lines, chosen, columns[0].span_s, self.om.paint)
         else:
             sheet.put(3, 4, "Nothing recorded yet.", "muted")
         sheet.ink(

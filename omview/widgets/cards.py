@@ -106,7 +106,10 @@ def figures(node: NodeView, look: Look) -> list[tuple[str, tuple[str, str], str]
     fade = {NodeState.UP: "", NodeState.STALE: " i", NodeState.LOST: " i"}[node.state]
     mark = "" if node.state is NodeState.UP else "~"
     arrow = look.book.direction(node.number, sample.load, look.now) if not mark else ""
-    rows = [
+    rows = []
+    if node.state is NodeState.LOST:
+        rows.append(("lost", (fmt.age(look.age(node)), "bad b"), "not heard"))
+    rows += [
         ("load", (mark + fmt.load(sample.load), f"{level(sample.load)} b{fade}"), arrow),
         ("cpu", (mark + fmt.percent(sample.cpu_percent), "text" + fade), "%"),
     ]

@@ -161,14 +161,19 @@ def detail(sheet: Sheet, y: int, height: int, node: NodeView, look: Look, top: f
     sheet.put(5, y + 1 + chart, fmt.age(columns.span_s * (split - 6)) + " ago", "faint")
     sheet.right(split - 1, y + 1 + chart, [("now", "faint")])
     line = y + 1
+    if node.state is NodeState.LOST:
+        for text in fmt.wrap(lost_words(node, look), width - side - 2, 5):
+            sheet.put(side, line, text, "bad")
+            line += 1
+        line += 1
     here = jobs_on(look.view, node.number)
-    shown = figures(node, look)[1:]
+    shown = figures(node, look)[1:] if node.state is not NodeState.LOST else []
     for name, value, unit in shown[: max(1, height - 2 - min(4, len(here)))]:
         sheet.put(side, line, name, "muted")
         sheet.right(side + 11, line, [value])
         sheet.put(side + 12, line, unit, "faint")
         line += 1
-    line += 1
+    line += bool(shown)
     if not here:
         sheet.put(side, line, "No jobs here.", "faint")
     for job in here[: max(0, y + height - line)]:
@@ -182,3 +187,16 @@ def detail(sheet: Sheet, y: int, height: int, node: NodeView, look: Look, top: f
             sheet.put(width - 7, line, word, token)
         sheet.hit(side, line, width - side, 1, "job", job.id)
         line += 1
+
+
+def lost_words(node: NodeView, look: Look) -> str:
+    """What is known of a node that is not heard any more."""
+    age = look.age(node)
+    if age is None:
+        return f"{node.name} was never heard."
+    jobs = len(jobs_on(look.view, node.number))
+    text = f"{node.name} has not been heard for {fmt.age(age)}. Its figures are from {fmt.clock(look.now - age)}."
+    if jobs:
+        runs = "job runs" if jobs == 1 else "jobs run"
+        text += f" {jobs} {runs} there; nothing is started again until it is known to be gone."
+    return text

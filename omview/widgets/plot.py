@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import plotext
 from rich.text import Text
+from textual.geometry import Region
 
 from omview import format as fmt
 from omview.theme import Paint
+from omview.widgets.bars import nice_top
 from omview.widgets.sheet import Sheet
 
 _TOKENS = ("own", "guest", "mem", "move", "busy", "muted", "hot", "accent")
@@ -32,48 +34,41 @@ def token_of(index: int) -> str:
     return _TOKENS[index % len(_TOKENS)]
 
 
-def draw(
-    sheet: Sheet,
-    x: int,
-    y: int,
-    width: int,
-    height: int,
-    lines: Sequence[Line],
-    chosen: int,
-    span_s: float,
-    now: float,
-    paint: Paint,
-) -> None:
+def draw(sheet: Sheet, area: Region, lines: Sequence[Line], chosen: int, span_s: float, paint: Paint) -> None:
     """Draw the lines with axes; the chosen one last, so that it lies on top; names at the right ends."""
     names = max((fmt.cells(line.name) for line in lines), default=0) + 6
-    plot = width - names
+    width = area.width - names
     ordered = [line for index, line in enumerate(lines) if index != chosen] + [lines[chosen]]
+    top = nice_top([value for line in lines for value in line.values], 1.5)
     figure = plotext.figure
     plotext.terminal.limit(False, False)
-    plotext.add_theme(
-        "om",
-        canvas=paint.rgb("panel"),
-        text=plotext.pixel(foreground=paint.rgb("faint"), background=paint.rgb("panel")),
-        sequence=[paint.rgb(line.token) for line in ordered],
-    )
+    faint = plotext.pixel(foreground=paint.rgb("faint"), background=paint.rgb("panel"))
+    plotext.add_theme("om", canvas=paint.rgb("panel"), text=faint, sequence=[paint.rgb(line.token) for line in ordered])
     figure.clear()
     figure.theme("om")
-    figure.plot_size(plot, height)
-    marker = "hd" if not paint.ascii_only else "*"
+    figure.plot_size(width, area.height)
+    figure.axes(False, side="upper", axis="x")
+    figure.axes(False, side="right", axis="y")
+    figure.line(1.0, "h", pixel=faint, style="dotted")
     for line in ordered:
         points = [(index, value) for index, value in enumerate(line.values) if value is not None]
         if points:
-            xs = [(index - len(line.values)) * span_s / 60 for index, _ in points]
+            xs = [(index + 1 - len(line.values)) * span_s / 60 for index, _ in points]
+            marker = "*" if paint.ascii_only else "hd"
             figure.draw(figure.signal(xs, [value for _, value in points], marker=marker).lines())
-    _copy(sheet, x, y, str(figure.build()), [line.token for line in ordered], paint)
-    _names(sheet, x + plot + 1, y, height, lines, chosen)
+    figure.ruler("y", "left").lim(0, top)
+    steps = [top * part / 6 for part in range(7)] if top == 1.5 or top == 3 else [top * part / 5 for part in range(6)]
+    figure.ruler("y", "left").ticks(steps, [f"{step:.1f}" if top < 20 else f"{step:.0f}" for step in steps])
+    figure.ruler("x", "lower").lim(-10, 0)
+    figure.ruler("x", "lower").ticks([-10, -8, -6, -4, -2, 0], ["-10", "-8", "-6", "-4", "-2", "now"])
+    _copy(sheet, area.x, area.y, str(figure.build()), ordered, paint)
+    _names(sheet, area.x + width + 1, area.y, area.height - 2, lines, chosen, top)
 
 
-def _copy(sheet: Sheet, x: int, y: int, ansi: str, tokens: list[str], paint: Paint) -> None:
+def _copy(sheet: Sheet, x: int, y: int, ansi: str, lines: Sequence[Line], paint: Paint) -> None:
     """Take plotext's ANSI over into cells, its colours back to tokens."""
-    by_rgb = {paint.rgb(token): token for token in tokens}
-    for row, line in enumerate(ansi.splitlines()):
-        text = Text.from_ansi(line)
+    by_rgb = {paint.rgb(line.token): line.token for line in lines}
+    for row, text in enumerate(Text.from_ansi(line) for line in ansi.splitlines()):
         specs = ["faint"] * len(text.plain)
         for span in text.spans:
             colour = getattr(span.style, "color", None)
@@ -85,28 +80,21 @@ def _copy(sheet: Sheet, x: int, y: int, ansi: str, tokens: list[str], paint: Pai
                 sheet.put(x + column, y + row, sign, spec)
 
 
-def _names(sheet: Sheet, x: int, y: int, height: int, lines: Sequence[Line], chosen: int) -> None:
-    """Each line's name near its end, moved apart where they would meet."""
-    known = [
-        (index, line, next((v for v in reversed(line.values) if v is not None), None))
-        for index, line in enumerate(lines)
-    ]
-    values = [value for line in lines for value in line.values if value is not None]
-    if not values:
-        return
-    low, high = min(values), max(values)
-    inner = max(1, height - 4)
-    wanted = sorted(
-        (
-            (1 + round((high - (last or 0.0)) / ((high - low) or 1.0) * (inner - 1)), index, line, last)
-            for index, line, last in known
-        ),
-        key=lambda each: each[0],
-    )
-    row = -1
-    for place, index, line, last in wanted:
-        row = max(row + 1, place)
-        if row >= height - 1:
-            return
-        sheet.put(x, y + row, line.name, line.token + (" b" if index == chosen else ""))
-        sheet.put(x + fmt.cells(line.name) + 1, y + row, fmt.load(last), "text b" if index == chosen else "muted")
+def _names(sheet: Sheet, x: int, y: int, height: int, lines: Sequence[Line], chosen: int, top: float) -> None:
+    """Each line's name at its end, moved apart where they would meet."""
+    wanted = []
+    for index, line in enumerate(lines):
+        last = next((value for value in reversed(line.values) if value is not None), None)
+        wanted.append((round((1 - (last or 0.0) / top) * (height - 1)), index, line, last))
+    wanted.sort(key=lambda each: each[0])
+    rows = [place for place, *_ in wanted]
+    for index in range(1, len(rows)):
+        rows[index] = max(rows[index], rows[index - 1] + 1)
+    if rows and rows[-1] >= height:  # pushed out at the bottom: move the last ones up
+        rows[-1] = height - 1
+        for index in range(len(rows) - 2, -1, -1):
+            rows[index] = min(rows[index], rows[index + 1] - 1)
+    for row, (_, index, line, last) in zip(rows, wanted, strict=True):
+        if row >= 0:
+            end = sheet.put(x, y + row, line.name, line.token + (" b" if index == chosen else ""))
+            sheet.put(end + 1, y + row, fmt.load(last), "text b" if index == chosen else "muted")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omview.format import cells, crop
+from omview.format import cells, crop, cut
 
 Hit = tuple[str, object]
 """What a click on a spot means: a kind such as "node" or "key", and its value."""
@@ -106,10 +106,13 @@ class Sheet:
 
     def title(self, x: int, y: int, width: int, text: str, figures: Ink | None = None, spec: str = "text b") -> None:
         """A section's head: its name, a hairline, and its own figures at the right end."""
-        start = self.put(x, y, text, spec) + 1
+        start = self.put(x, y, cut(text, width), spec) + 1
         end = x + width
-        if figures:
-            end = self.right(x + width, y, figures) - 1
+        ink = list(figures or ())
+        while ink and sum(cells(part) for part, _ in ink) > end - start - 2:
+            ink.pop(0)  # the last figure is the one that matters most
+        if ink:
+            end = self.right(x + width, y, ink) - 1
         self.put(start, y, "─" * (end - start), "line")
 
     def paste(self, other: Sheet, x: int, y: int) -> None:
