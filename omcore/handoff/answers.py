@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from omcore.handoff.messages import (
     Abort,
+    Adopt,
     Ask,
     Clean,
     Discarded,
+    Drop,
     Freeze,
     Go,
     Message,
@@ -31,30 +33,53 @@ if TYPE_CHECKING:
 STOPPED_AS_DEST = (CopyState.INVITED, CopyState.RESTORING, CopyState.READY, CopyState.VOID)
 
 
+DEST_ASKED = (Go, Reclaim, Probe, Adopt)
+SOURCE_ASKED = (Freeze, Abort, Probe, Ask, Voided, Drop)
+
+
 def answer(p: Participant, sender: NodeId, message: Message) -> None:
     """The table has no transition: ignore it, or answer a question from the record."""
     if isinstance(message, (Resumed, Undone)):
         _answer_winner(p, sender, message)
         return
-    if not isinstance(message, (Freeze, Abort, Go, Reclaim, Ask, Probe, Voided)):
+    if not isinstance(message, DEST_ASKED + SOURCE_ASKED):
         return
     r = p.record
-    if r and isinstance(message, Probe) and message.session is None and message.epoch == r.epoch:
-        if p.state is CopyState.RUNNING:
-            p.send(sender, status(p, message))
-            return
-        if p.state is CopyState.ENDED:
-            return  # ENDED is repeated anyway, and says more
-    stone = r.fate(message.epoch) if r else None
-    if r and r.move == message.epoch and (p.state not in STOPPED_AS_DEST or r.session == message.session):
+    if r is None:
+        _answer_empty(p, sender, message)
+        return
+    if _owner_asked(p, r, sender, message):
+        return
+    stone = r.fate(message.epoch)
+    if r.move == message.epoch and (p.state not in STOPPED_AS_DEST or r.session == message.session):
         _answer_open(p, r, sender, message)
     elif stone is not None:
         _answer_stone(p, sender, message, stone.fate, stone.session == message.session)
-    elif r and r.state is CopyState.ENDED:
-        return  # ENDED is repeated anyway, and says more
-    elif isinstance(message, Probe) and r and r.state is CopyState.RUNNING:
-        return  # of another epoch: not for us to judge
-    elif isinstance(message, (Go, Reclaim, Probe)) or p.state is CopyState.GONE and isinstance(message, (Freeze, Abort)):
+    elif not _has_copy(p, r, message):
+        _answer_empty(p, sender, message)
+
+
+def _owner_asked(p: Participant, r: Record, sender: NodeId, message: Message) -> bool:
+    """Home asks the owner, without a session, whether it still runs; an ended one repeats ENDED anyway."""
+    owner = p.state in (CopyState.RUNNING, CopyState.ENDED)
+    if not (owner and isinstance(message, Probe) and message.session is None and message.epoch == r.epoch):
+        return False
+    if p.state is CopyState.RUNNING:
+        p.send(sender, status(p, message))
+    return True
+
+
+def _has_copy(p: Participant, r: Record, message: Message) -> bool:
+    """A copy is here that an answer to this question must not deny."""
+    if p.state in (CopyState.ENDED, CopyState.RUNNING) and isinstance(message, (Probe, Freeze, Abort)):
+        return True
+    same = p.state in STOPPED_AS_DEST and r.session == message.session
+    return same and isinstance(message, (Adopt, Probe))
+
+
+def _answer_empty(p: Participant, sender: NodeId, message: Message) -> None:
+    """Nothing of that epoch is here, nor will be."""
+    if isinstance(message, DEST_ASKED) or (p.state is CopyState.GONE and isinstance(message, (Freeze, Abort))):
         no_copy(p, sender, message)
 
 
@@ -71,16 +96,18 @@ def _answer_open(p: Participant, r: Record, sender: NodeId, message: Message) ->
 def _answer_stone(p: Participant, sender: NodeId, message: Message, fate: Fate, same_session: bool) -> None:
     """A question about an epoch that ended here.  `won` and `undone` are said only once the copy runs."""
     job, epoch, session = p.job, message.epoch, message.session
-    dest_asked = isinstance(message, (Go, Reclaim, Probe))
-    source_asked = isinstance(message, (Freeze, Abort, Probe, Ask, Voided))
+    dest_asked = isinstance(message, DEST_ASKED)
+    source_asked = isinstance(message, SOURCE_ASKED)
     if fate is Fate.UNDONE and source_asked:
         p.send(sender, Undone(job=job, epoch=epoch, session=session))
-    elif fate is Fate.RETIRED and isinstance(message, (Freeze, Abort, Probe)):
+    elif fate is Fate.RETIRED and isinstance(message, (Freeze, Abort, Probe, Drop)):
         p.send(sender, Retired(job=job, epoch=epoch))
     elif fate is Fate.WON and dest_asked and same_session:
         p.send(sender, Resumed(job=job, epoch=epoch, session=session))
     elif fate is Fate.VOIDED and dest_asked and same_session:
         p.send(sender, Voided(job=job, epoch=epoch, session=session, images=False))
+    elif fate is Fate.DISCARDED and isinstance(message, (Freeze, Abort)):
+        no_copy(p, sender, message)  # a sealed source that a person dropped
     elif fate is Fate.DISCARDED and dest_asked:
         p.send(sender, Discarded(job=job, epoch=epoch))
     elif fate in (Fate.VOIDED, Fate.WON, Fate.DIED) and dest_asked:
@@ -95,7 +122,7 @@ def _answer_winner(p: Participant, sender: NodeId, message: Resumed | Undone) ->
     stone = r.fate(message.epoch) if r else None
     home = r.authority if r else sender
     if isinstance(message, Resumed):
-        if stone is None:
+        if stone is None or stone.fate is Fate.DISCARDED:
             p.send(home, Clean(job=p.job, epoch=message.epoch))
         elif stone.fate is Fate.RETIRED:
             p.send(home, Retired(job=p.job, epoch=message.epoch))

@@ -90,7 +90,7 @@ def dest_holds(h: Home, sender: NodeId, message: Ready | Voided) -> None:
 
 
 def dest_discarded(h: Home, sender: NodeId, message: Discarded) -> None:
-    """UNDOING, DOUBT 2: the source had said UNDONE, ran and is gone."""
+    """FREEZING, UNDOING, DOUBT 2: the source had said UNDONE, ran and is gone."""
     if h.source_gone:
         gone(h)
 

@@ -190,7 +190,6 @@ def _start(h: Home, event: MoveRequested) -> None:
     last = book.last + 2
     m = Epoch(book.generation, last)
     h.request = event
-    h.asking_owner = False
     move = Move(m, book.owner, event.to, None, Phase.PREPARE)
     h.emit(Progress(h.job, m, Step.PREPARE))
     h.sync(Sync.BEGIN, replace(book, last=last, move=move))
@@ -351,7 +350,8 @@ def _back(h: Home) -> None:
 def _settled(h: Home, move: Move, ok: bool) -> None:
     book = h.book
     was_doubt = h.state in (HomeState.DOUBT1, HomeState.DOUBT2)
-    h.asking_owner = was_doubt or (h.dest_gone if ok else h.source_gone)
+    if was_doubt or (h.dest_gone if ok else h.source_gone):
+        h.asking_owner = True
     h.become(HomeState.IDLE)
     if was_doubt:
         home_doubt.over(h, move)
@@ -516,8 +516,8 @@ def superseded(h: Home, sender: NodeId, message: Superseded) -> None:
 
 
 def check_owner(h: Home, event: CheckOwner) -> None:
-    """IDLE: ask the owner's node for this very epoch."""
-    if h.state is HomeState.IDLE and h.syncing is None:
+    """Ask the owner's node for this very epoch; during a move only afterwards."""
+    if h.state is not HomeState.CLOSED:
         h.nonce = event.nonce
         h.asking_owner = True
 

@@ -244,6 +244,7 @@ HOME: dict[tuple[H, type], HomeMessage] = {
     (H.FREEZING, Voided): home_move.voided,
     (H.FREEZING, Undone): home_move.undone,
     (H.FREEZING, NoCopy): home_doubt.no_copy,
+    (H.FREEZING, Discarded): home_doubt.dest_discarded,
     (H.FREEZING, Status): home_move.status,
     (H.UNSURE, Voided): home_move.voided,
     (H.UNSURE, Undone): home_move.undone,

@@ -82,6 +82,8 @@ class Bounds:
     failures: int = 0  # dump, ship, restore, invitation
     cancels: int = 0
     decisions: int = 0
+    crashing: str = "hsd"  # which nodes may crash
+    eager: bool = False  # local acts end at once (crashes still come between): far fewer orders
     shortest: bool = False  # breadth first: slower, but the way to a violation is a shortest one
     max_states: int = 2_000_000
 
@@ -404,6 +406,8 @@ class Explorer:
 
     def _crashes(self, world: World, name: str) -> list[World]:
         found: list[World] = []
+        if name not in self.bounds.crashing:
+            return found
         if (after := self._spend(world, "engine_crashes")) is not None:
             found += self._engine_crash(after, name)
         if (after := self._spend(world, "node_crashes")) is not None:
@@ -433,9 +437,7 @@ class Explorer:
     def _node_crash(self, world: World, name: str) -> list[World]:
         i = self.names.index(name)
         fresh = self._freeze(Participant(JOB, NodeId(name)))
-        world = self.change(
-            world, i, machine=fresh, record=self.intern(None), pods=(), images=frozenset()
-        )
+        world = self.change(world, i, machine=fresh, record=self.intern(None), pods=(), images=frozenset())
         if name != self.bounds.home:
             return [world]
         found: list[World] = []
@@ -458,6 +460,12 @@ class Explorer:
     # ---- what may happen next
 
     def next(self, world: World) -> Iterator[tuple[str, World]]:
+        if self.bounds.eager and (acts := list(self._acts(world))):
+            yield from acts
+            for name in self.names:
+                for after in self._crashes(world, name):
+                    yield f"{name}: crash", after
+            return
         yield from self._deliveries(world)
         yield from self._home_events(world)
         for i, name in enumerate(self.names):
@@ -466,6 +474,19 @@ class Explorer:
                     yield f"{name}: {what}", after
             for after in self._crashes(world, name):
                 yield f"{name}: crash", after
+
+    def _acts(self, world: World) -> Iterator[tuple[str, World]]:
+        """The first local act that can end now, however it may end; nothing if there is none."""
+        if self.value(world.home, "syncing") is not None:
+            yield from self._home_events(world)
+            return
+        for i, name in enumerate(self.names):
+            acts = [a for a in self._local(world, i) if not a[0].startswith(("timer", "job", "stopped", "stream"))]
+            if acts:
+                for what, event, changed in acts:
+                    for after in self._part(changed, name, event):
+                        yield f"{name}: {what}", after
+                return
 
     def _deliveries(self, world: World) -> Iterator[tuple[str, World]]:
         rest = world.net
@@ -536,7 +557,7 @@ class Explorer:
         yield from self._people(world, state)
 
     def _people(self, world: World, state: HomeState) -> Iterator[tuple[str, World]]:
-        moved = world.left[0]
+        h, moved = world.home, world.left[0]
         if moved < len(self.bounds.moves) and state is HomeState.IDLE:
             spent = world._replace(left=(moved + 1, *world.left[1:]))
             for after in self._home(spent, MoveRequested(NodeId(self.bounds.moves[moved]))):
@@ -548,7 +569,7 @@ class Explorer:
             for choice in ("rerun", "salvage", "drop"):
                 if (w := self._spend(world, "decisions")) is not None:
                     yield from self.decide(w, choice)
-        if state is HomeState.IDLE and self.bounds.node_crashes and not self.value(world.home, "asking_owner"):
+        if state is HomeState.IDLE and world.left[2] < self.bounds.node_crashes and not self.value(h, "asking_owner"):
             for after in self._home(world, CheckOwner()):
                 yield "h: check owner", after
 
@@ -670,7 +691,9 @@ class Explorer:
         return False
 
     def _check(self, world: World) -> None:
-        running = [n for n, x in zip(self.names, world.nodes, strict=True) for _, s in self.thing(x).pods if s == "running"]
+        running = [
+            n for n, x in zip(self.names, world.nodes, strict=True) for _, s in self.thing(x).pods if s == "running"
+        ]
         if len(running) > 1:
             raise Violation(f"I1: runs at {running}\n{self.way(world)}")
 
@@ -706,8 +729,7 @@ class Healer:
         """The quiet end.  Raises Violation if there is none within 60 rounds."""
         e = self.explorer
         world = world._replace(net=0, left=(len(e.bounds.moves), *([0] * (len(BUDGETS) - 1))))
-        if e.value(world.home, "state") is HomeState.IDLE and e.value(world.home, "syncing") is None:
-            world = e._home(world, CheckOwner())[0]
+        world = e._home(world, CheckOwner())[0]
         for _ in range(60):
             before = world
             world = self._quiet(self._resend(world))
