@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from omcore.errors import LocalProtocolError
-from omcore.handoff import home_doubt, home_move, table
+from omcore.handoff import home_doubt, home_end, home_move, table
 from omcore.handoff.home_state import HomeState, Sync
 from omcore.handoff.inputs import Input, JournalSynced, MoveRequested, Opened, Received
 from omcore.handoff.machine import Machine, Timer, Timing
@@ -200,7 +200,7 @@ class Home(Machine):
         """Leftovers, and the word of the present state."""
         if self.journal is None or self.state is HomeState.OPENING:
             return []
-        said = home_move.leftover_words(self)
+        said = home_end.leftover_words(self)
         if self.syncing is None:
             said += home_doubt.words(self) if self.state in home_doubt.STATES else home_move.words(self)
         return said

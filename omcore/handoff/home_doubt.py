@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from omcore.handoff import home_move
+from omcore.handoff import home_end, home_move
 from omcore.handoff.home_state import HomeState, Sync
 from omcore.handoff.inputs import Attested, Decision
 from omcore.handoff.machine import Timer
@@ -51,7 +51,7 @@ def no_copy_committed(h: Home, sender: NodeId, message: NoCopy) -> None:
         h.mark(dest_gone=True)
         h.ran = message.ran
     if h.source_gone and h.dest_gone:
-        home_move.close(h, End(How.LOST, text="both nodes were rebooted during the move"))
+        home_end.close(h, End(How.LOST, text="both nodes were rebooted during the move"))
 
 
 def no_copy_doubt(h: Home, sender: NodeId, message: NoCopy) -> None:
@@ -65,9 +65,9 @@ def no_copy_doubt(h: Home, sender: NodeId, message: NoCopy) -> None:
 def gone(h: Home) -> None:
     """Nobody holds the job any more."""
     if h.dropping:
-        home_move.close(h, End(How.DROPPED, text="a person gave it up"))
+        home_end.close(h, End(How.DROPPED, text="a person gave it up"))
     else:
-        home_move.close(h, End(How.LOST, text="both nodes of the move were rebooted"))
+        home_end.close(h, End(How.LOST, text="both nodes of the move were rebooted"))
 
 
 def source_lost(h: Home, *, images: bool) -> None:
@@ -182,7 +182,7 @@ def attested(h: Home, event: Attested) -> None:
     if h.syncing is not None or h.journal is None:
         return
     if h.state is HomeState.IDLE and event.node == h.book.owner:
-        home_move.close(h, End(How.LOST, text="a person says that its node is off"))
+        home_end.close(h, End(How.LOST, text="a person says that its node is off"))
     elif h.book.move is not None:
         said = NoCopy(job=h.job, epoch=h.move.epoch, session=h.move.session, answers="attested")
         h.of_move(event.node, said)

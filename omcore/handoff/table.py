@@ -9,7 +9,7 @@ One job, one running copy, whatever fails.  Three roles; any two may be the same
                         | J2                                          |                            |
                         |--FREEZE----------------------------------->| stop, dump                  |
                         |                                             |====images================>|
-                        |                                             | record SEALED, ==SEAL====>| restore, stay stopped
+                        |                                             | record SEALED, ==SEAL====>| restore, stopped
                         |<-READY-------------------------------------------------------------------|
                         | J3: THE COMMIT (one fdatasync)              |                            |
                         |--GO--------------------------------------------------------------------->| record, resume
@@ -55,7 +55,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from omcore.handoff import dest, home_doubt, home_move, source
+from omcore.handoff import dest, home_doubt, home_end, home_move, source
 from omcore.handoff.home_state import HomeState as H
 from omcore.handoff.home_state import Sync
 from omcore.handoff.inputs import (
@@ -228,16 +228,16 @@ HOME_SENDERS: dict[type, str] = {
 WITHOUT_SESSION = frozenset({Discarded})
 
 HOME_ANY: dict[type, HomeMessage] = {
-    Ended: home_move.ended,
-    Superseded: home_move.superseded,
-    Retired: home_move.confirmed,
-    Discarded: home_move.confirmed,
-    Clean: home_move.confirmed,
+    Ended: home_end.ended,
+    Superseded: home_end.superseded,
+    Retired: home_end.confirmed,
+    Discarded: home_end.confirmed,
+    Clean: home_end.confirmed,
 }
 
 HOME: dict[tuple[H, type], HomeMessage] = {
-    (H.IDLE, Status): home_move.owner_answers,
-    (H.IDLE, NoCopy): home_move.owner_gone,
+    (H.IDLE, Status): home_end.owner_answers,
+    (H.IDLE, NoCopy): home_end.owner_gone,
     (H.PREPARING, Prepared): home_move.prepared,
     (H.PREPARING, Voided): home_move.refused,
     (H.FREEZING, Ready): home_move.ready,
@@ -276,7 +276,7 @@ HOME: dict[tuple[H, type], HomeMessage] = {
     (H.DOUBT2, Discarded): home_doubt.dest_discarded,
     (H.DOUBT2, NoCopy): home_doubt.no_copy_doubt,
     (H.DOUBT2, Dropped): home_doubt.dropped,
-    **{(H.CLOSED, kind): home_move.drop_stray for kind in (Ready, Voided, Status, Prepared)},
+    **{(H.CLOSED, kind): home_end.drop_stray for kind in (Ready, Voided, Status, Prepared)},
 }
 
 HOME_TIMERS: dict[tuple[H, Timer], Callable[[Home], None]] = {
@@ -289,8 +289,8 @@ HOME_TIMERS: dict[tuple[H, Timer], Callable[[Home], None]] = {
 HOME_INPUTS: dict[type, Callable[[Home, Any], None]] = {
     MoveRequested: home_move.requested,
     CancelRequested: home_move.cancel_requested,
-    AllOutputDelivered: home_move.delivered,
-    CheckOwner: home_move.check_owner,
+    AllOutputDelivered: home_end.delivered,
+    CheckOwner: home_end.check_owner,
     Decision: home_doubt.decided,
     Attested: home_doubt.attested,
 }
@@ -300,7 +300,7 @@ SYNCED: dict[Sync, Callable[[Home, bool], None]] = {
     Sync.BEGIN: home_move.begun,
     Sync.FREEZE: home_move.freeze_noted,
     Sync.COMMIT: home_move.committed,
-    Sync.END: home_move.closed,
+    Sync.END: home_end.closed,
     Sync.RERUN: home_doubt.rerun,
     Sync.SALVAGE: home_doubt.salvage,
 }

@@ -294,16 +294,15 @@ class Explorer:
         for n, output in enumerate(out):
             if n and (world.left[1] or world.left[2]):
                 cut += self._crashes(world, name)
-            if type(output) is int:
-                world = world._replace(net=world.net | output)
-            else:
-                world = self._effect(world, name, output)
+            world = self._effect(world, name, output)
         return [world, *cut]
 
     def _effect(self, world: World, name: str, output: Any) -> World:
         i = self.names.index(name)
         node = self.node(world, i)
         match output:
+            case int():
+                return world._replace(net=world.net | output)
             case ("record", number):
                 return self._record(world, i, number)
             case ("journal", number):

@@ -7,17 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.sim.handoff_explorer import Bounds, Explorer, Healer, Violation
 
-from omcore.handoff import answers, dest, home_doubt, home_move, source, table
+from omcore.handoff import answers, dest, home_end, home_move, source, table
 from omcore.handoff.home import Home
 from omcore.handoff.home_state import HomeState as H
 from omcore.handoff.home_state import Sync
+from omcore.handoff.inputs import RestoreDone, ShipDone
 from omcore.handoff.machine import Timer
-from omcore.handoff.messages import Ended, NoCopy, Ready, Resumed, Undone
-from omcore.handoff.outputs import DeleteImages, KillPod, Resume, SendSeal, UndoFreeze
+from omcore.handoff.messages import Abort, Go, NoCopy, Ready, Resumed, Undone
+from omcore.handoff.outputs import DeleteImages, KillPod, Resume, SendSeal, StartRestore, UndoFreeze
 from omcore.handoff.records import CopyState as C
 from omcore.handoff.records import End, Fate, How, Phase
+from tests.sim.handoff_explorer import Bounds, Explorer, Healer, Violation
 
 Patch = pytest.MonkeyPatch
 
@@ -43,7 +44,7 @@ def _arm_when_ready(patch: Patch, act: Callable[[Any], None]) -> None:
         restored(p, event)
         p._arm(Timer.INVITE, 1.0)
 
-    patch.setitem(table.PARTICIPANT, (C.RESTORING, table.RestoreDone), then_wait)
+    patch.setitem(table.PARTICIPANT, (C.RESTORING, RestoreDone), then_wait)
     patch.setitem(table.PARTICIPANT_TIMERS, (C.READY, Timer.INVITE), act)
 
 
@@ -126,7 +127,7 @@ def the_seal_goes_before_its_record(patch: Patch) -> Bounds:
         p.emit(SendSeal(p.job, event.epoch, p.held.session))
         shipped(p, event)
 
-    patch.setitem(table.PARTICIPANT, (C.FROZEN, table.ShipDone), early)
+    patch.setitem(table.PARTICIPANT, (C.FROZEN, ShipDone), early)
     return Bounds()
 
 
@@ -170,14 +171,14 @@ def an_abort_leaves_no_trace_in_running(patch: Patch) -> Bounds:
         else:
             answers.answer(p, sender, message)
 
-    patch.setitem(table.PARTICIPANT_MESSAGES, (C.RUNNING, table.Abort), traceless)
+    patch.setitem(table.PARTICIPANT_MESSAGES, (C.RUNNING, Abort), traceless)
     return Bounds()
 
 
 def lost_is_declared_when_only_the_source_is_gone(patch: Patch) -> Bounds:
     def lost(h: Any, sender: Any, message: Any) -> None:
         if sender == h.move.source:
-            home_move.close(h, End(How.LOST))
+            home_end.close(h, End(How.LOST))
 
     patch.setitem(table.HOME, (H.FREEZING, NoCopy), lost)
     return Bounds(node_crashes=1, crashing="s", eager=True)
@@ -189,7 +190,7 @@ def the_end_of_a_retired_pod_is_believed(patch: Patch) -> Bounds:
         p.write(replace(r, state=C.ENDED, epoch=r.epoch, end=End(How.KILLED, -9), move=None, peer=None, session=None))
 
     patch.setattr(source, "bury_source", with_end)
-    patch.setattr(home_move, "ended_by_owner", lambda h, sender, epoch: True)
+    patch.setattr(home_end, "ended_by_owner", lambda h, sender, epoch: True)
     return Bounds()
 
 
@@ -213,15 +214,15 @@ def the_winner_is_not_waited_for(patch: Patch) -> Bounds:
 def a_void_dest_still_goes(patch: Patch) -> Bounds:
     def goes(p: Any, sender: Any, message: Any) -> None:
         p.write(replace(p.held.bury(Fate.WON, p.held.move), state=C.RUNNING, resumed=False, rebuild=True))
-        p.emit(table.dest.StartRestore(p.job, p.held.pod, p.held.pod))
+        p.emit(StartRestore(p.job, p.held.pod, p.held.pod))
 
-    patch.setitem(table.PARTICIPANT_MESSAGES, (C.VOID, table.Go), goes)
+    patch.setitem(table.PARTICIPANT_MESSAGES, (C.VOID, Go), goes)
     return Bounds()
 
 
 def undone_is_not_repeated(patch: Patch) -> Bounds:
     """A void dest is left alone with its images."""
-    patch.setattr(home_move, "leftover_words", lambda h: [])
+    patch.setattr(home_end, "leftover_words", lambda h: [])
     return Bounds(failures=1, eager=True)
 
 
@@ -257,6 +258,3 @@ def test_the_checker_catches(mutation: Callable[[Patch], Bounds], monkeypatch: P
     bounds = mutation(monkeypatch)
     with pytest.raises(Violation):
         search(bounds)
-
-
-__all__ = ["Ended", "home_doubt"]
