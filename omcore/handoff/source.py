@@ -284,7 +284,7 @@ def dropped_already(p: Participant, sender: NodeId, message: Drop) -> None:
 
 
 def exited(p: Participant, event: JobExited | CopyDied) -> None:
-    """RUNNING: the job's end.  Not so a death without status in the instant of a granted resume: it may not have run."""
+    """RUNNING: the end.  A death without status in the instant of a granted resume is none: it may not have run."""
     r = p.held
     if event.pod != r.pod:
         return

@@ -163,6 +163,9 @@ class Room:
             self.run()
         self.now = until
 
+    def home_is(self, state: HomeState) -> bool:
+        return self.home.state is state
+
     def move(self) -> None:
         self.tell_home(MoveRequested(D, ticket="T"))
         self.run()
@@ -225,9 +228,9 @@ def test_a_destination_that_does_not_answer_is_given_up() -> None:
     room.cut = {(H, D)}
     room.move()
     room.wait(9.9)
-    assert room.home.state == HomeState.PREPARING
+    assert room.home_is(HomeState.PREPARING)
     room.wait(0.2)
-    assert room.home.state == HomeState.IDLE
+    assert room.home_is(HomeState.IDLE)
     assert "did not answer" in room.ended.reason
     room.cut = set()
     room.wait(10.0)
@@ -269,7 +272,7 @@ def test_a_lost_message_is_said_again() -> None:
     room.tell_home(MoveRequested(D))
     room.cut = set()
     room.run()
-    assert room.home.state == HomeState.PREPARING
+    assert room.home_is(HomeState.PREPARING)
     room.wait(1.0)
     assert room.runs_at(D, 2)
 
@@ -287,14 +290,14 @@ def _committed_but_unheard(room: Room) -> None:
     room.do = stop_at_go  # type: ignore[method-assign]  # the network is cut in the very moment of GO
     room.run()
     room.do = deliver  # type: ignore[method-assign]
-    assert room.home.state == HomeState.COMMITTED
+    assert room.home_is(HomeState.COMMITTED)
 
 
 def test_a_destination_that_reboots_after_the_commit_is_a_doubt_that_a_person_settles() -> None:
     room = Room()
     _committed_but_unheard(room)
     room.wait(30.0)
-    assert room.home.state == HomeState.COMMITTED
+    assert room.home_is(HomeState.COMMITTED)
     assert room.parts[S].state is CopyState.SEALED
     room.reboot(D)
     room.cut = set()
@@ -315,7 +318,7 @@ def test_a_doubt_can_be_dropped() -> None:
     room.wait(12.0)
     room.tell_home(Decision("drop"))
     room.run()
-    assert room.home.state == HomeState.CLOSED
+    assert room.home_is(HomeState.CLOSED)
     assert [o.end.how for o in room.seen if isinstance(o, ReportEnd)] == [How.DROPPED]
     assert room.parts[S].state is CopyState.GONE
 
@@ -325,7 +328,7 @@ def test_the_end_is_acknowledged_once_it_is_durable() -> None:
     room.move()
     room.tell(D, JobExited(Epoch(0, 2), End(How.EXITED, 7)))
     room.run()
-    assert room.home.state == HomeState.CLOSED
+    assert room.home_is(HomeState.CLOSED)
     assert [o.end.status for o in room.seen if isinstance(o, ReportEnd)] == [7]
     assert room.parts[D].state is CopyState.GONE
 
@@ -367,7 +370,7 @@ def test_a_wrong_session_is_never_a_voided() -> None:
     room.tell(S, Received(D, wrong))
     room.tell_home(Received(D, wrong))
     assert room.parts[S].state is CopyState.SEALED
-    assert room.home.state == HomeState.COMMITTED
+    assert room.home_is(HomeState.COMMITTED)
 
 
 def test_an_abort_that_overtakes_its_freeze_leaves_a_trace() -> None:
@@ -390,9 +393,9 @@ def test_a_late_invitation_is_refused() -> None:
 def test_only_the_token_supersedes_a_journal() -> None:
     room = Room()
     room.tell_home(Received(D, Superseded(job=JOB, epoch=Epoch(1, 0), authority=D, token=b"guess")))
-    assert room.home.state == HomeState.IDLE
+    assert room.home_is(HomeState.IDLE)
     room.tell_home(Received(D, Superseded(job=JOB, epoch=Epoch(1, 0), authority=D, token=TOKEN)))
-    assert room.home.state == HomeState.CLOSED
+    assert room.home_is(HomeState.CLOSED)
 
 
 def test_the_latest_request_waits_in_the_one_slot() -> None:
