@@ -421,7 +421,7 @@ async def test_a_lost_node_says_what_follows() -> None:
         await shows(app, pilot, "lost, not heard for 20 s")
         assert "1 node lost" in text(app)
         await pilot.press("enter")
-        await shows(app, pilot, "nothing is started again")
+        await shows(app, pilot, "cedar has not been heard for 20 s")
 
 
 async def test_themes_and_pause_and_copy() -> None:
@@ -473,7 +473,7 @@ async def test_foreign_text_is_never_markup() -> None:
 async def test_every_size_draws(screen: str, size: tuple[int, int]) -> None:
     async with running(demo.DemoClient(_lost(2)), size=size) as (app, pilot):
         app.go(screen)
-        await until(pilot, lambda: isinstance(app.screen, OmScreen) and app.screen.NAME == screen)
+        await until(pilot, lambda: isinstance(app.screen, OmScreen) and screen == app.screen.NAME)
         await shows(app, pilot, "? help")
         sheet = app.screen.query_one(Canvas).sheet
         assert (sheet.width, sheet.height) == size
