@@ -112,6 +112,9 @@ def opened(h: Home, ok: bool) -> None:
     if book.end is not None:
         h.become(HomeState.CLOSED)
         h.emit(ReportEnd(h.job, book.end))
+        if h.waiting is not None:
+            h.emit(not_begun(h, h.waiting, "the job has ended"))
+            h.waiting = None
         return
     h.emit(OwnerIs(h.job, book.owner, book.epoch, book.out_floor))
     if book.move is None:
