@@ -232,8 +232,8 @@ def tree(seen: list[Seen]) -> list[tuple[Seen, str]]:
         for index, child in enumerate(below):
             walk(child, inner, "└ " if index == len(below) - 1 else "├ ")
 
-    for root in roots:
-        walk(root, "", "")
+    for each in (*roots, *seen):  # the second time: what is in a circle of parents, by a reused PID
+        walk(each, "", "")
     return rows
 
 

@@ -113,7 +113,7 @@ class NodeScreen(OmScreen):
                 (fmt.load(node.sample.load), f"{level(node.sample.load)} b"),
                 (" " + look.book.direction(node.number, node.sample.load, look.now), "muted"),
             ]
-            if width < 90:
+            if sheet.width < 120:
                 head += [
                     ("   cpu ", "muted"),
                     (fmt.percent(node.sample.cpu_percent), "text"),

@@ -86,7 +86,7 @@ def _key(command: Command) -> str:
 def draw_toasts(sheet: Sheet, toasts: Sequence[Toast], avoid: int | None) -> None:
     """The newest three at the bottom right, never over row `avoid` (the cursor's)."""
     width = min(TOAST_WIDTH, sheet.width - 2)
-    bottom = sheet.height - 2
+    bottom = sheet.height - 1
     for toast in list(reversed(toasts))[:3]:
         height = len(toast.lines)
         top = bottom - height
@@ -95,6 +95,8 @@ def draw_toasts(sheet: Sheet, toasts: Sequence[Toast], avoid: int | None) -> Non
         if top < 2:
             return
         x = sheet.width - width - 1
+        for row in range(height):
+            sheet.put(x - 1, top + row, " ")
         sheet.clear(x, top, width, height, "panel")
         for row, line in enumerate(toast.lines):
             sheet.put(x, top + row, "▌", toast.spec)

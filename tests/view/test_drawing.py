@@ -111,6 +111,21 @@ def test_a_long_gap_at_the_end_says_lost() -> None:
     assert "lost" in sheet.text()
 
 
+def test_the_plain_bar_of_the_tiny_view_is_one_colour() -> None:
+    sheet = Sheet(10, 2)
+    bars.plain_bar(sheet, 0, 0, 10, 2.3, 2.5)
+    bars.plain_bar(sheet, 0, 1, 10, 0.01, 2.5)
+    assert sheet.text() == "━━━━┃━━━━\n━   │"
+    assert (sheet.specs[0][0], sheet.specs[1][0]) == ("hot", "calm")
+
+
+def test_an_area_without_values_is_empty() -> None:
+    sheet = Sheet(8, 2)
+    bars.area(sheet, 0, 0, 2, (None,) * 8, 2.0, "mem")
+    assert sheet.text() == "\n"
+    assert bars.level(None) == "muted"
+
+
 def test_scales_are_round_and_put_one_on_an_edge() -> None:
     assert bars.nice_top((0.5, None), 3.0) == 3.0
     assert bars.nice_top((4.0,), 3.0) == 5.0

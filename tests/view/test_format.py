@@ -34,7 +34,14 @@ def test_memory_in_tables_is_short(value: int | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "?"), (84 * MIB, "84 MiB"), (int(1.2 * GIB), "1.2 GiB"), (5 * 1024, "5 KiB"), (224 * GIB, "224 GiB")],
+    [
+        (None, "?"),
+        (84 * MIB, "84 MiB"),
+        (int(1.2 * GIB), "1.2 GiB"),
+        (5 * 1024, "5 KiB"),
+        (1024**6, "1024 PiB"),
+        (224 * GIB, "224 GiB"),
+    ],
 )
 def test_memory_in_sentences_has_its_unit(value: int | None, text: str) -> None:
     assert fmt.size(value) == text
