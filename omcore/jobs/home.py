@@ -203,7 +203,8 @@ class HomeJob:
         else:
             refused = track.step in (Step.CHECK, Step.PREPARE)
             kind = Refused if refused else MigrationError
-            track.ended(Step.REFUSED if refused else Step.BACK, self._node.now(), kind(action.reason, action.hint))
+            text = f"{self.meta.name} stays on {self._node.cluster.name(self.owner)}: {action.reason}."
+            track.ended(Step.REFUSED if refused else Step.BACK, self._node.now(), kind(text, action.hint))
             self._node.cluster.event("refused" if refused else "taken back", self.meta.name, action.reason)
             self.note = action.reason
         self._node.touch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +41,16 @@ def cluster(shared: Path) -> Iterator[Cluster]:
         yield Cluster(name, shared)
     finally:
         lab.down(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what the hosts saw: their jobs and the ends of their engines' logs."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, Cluster):
+        for node in ("node1", "node2", "node3"):
+            report.sections.append((f"{node} jobs", cluster.omview(node, "jobs", "--all").stdout))
+            log = "tail -n 30 /run/omview-lab/engine.log /run/omview-lab/state/omview/*/engine.log 2>/dev/null"
+            report.sections.append((f"{node} log", cluster.on(node, "sh", "-c", log).stdout))
+    return report

@@ -51,7 +51,7 @@ def ticker(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_unknown_names(cluster: Cluster, ticker: str) -> None:
-    refused(cluster.omview("node1", "migrate", ticker, "node9"), "node9", "node1")
+    refused(cluster.omview("node1", "migrate", ticker, "node9"), "node9", "hint")
     refused(cluster.omview("node1", "migrate", "nobody", "node2"), "nobody", "hint")
     refused(cluster.omview("node1", "run", "--", "no-such-program"), "no-such-program", "not found")
     refused(cluster.omview("node1", "run", "--on", "node9", "--", "true"), "node9")
@@ -104,7 +104,7 @@ def test_an_outside_unix_stream_is_named(cluster: Cluster) -> None:
     try:
         cluster.until("outside", state="running")
         answer = cluster.omview("node1", "migrate", "outside", "node2")
-        refused(answer, "outside", "socket")
+        refused(answer, "outside", "connected to")
         assert cluster.jobs()["outside"]["state"] == "running"
     finally:
         cluster.omview("node1", "kill", "outside")

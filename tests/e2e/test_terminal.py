@@ -41,7 +41,7 @@ def test_job_control_in_a_shell(cluster: Cluster) -> None:
         shell.type("omview run --name sleeper -- sleep 1000\r")
         cluster.until("sleeper", state="running")
         shell.type("\x1a")
-        shell.wait("Stopped")
+        shell.wait(r"Stopped[^$]*\$ ")
         cluster.until("sleeper", state="stopped")
         shell.type("fg\r")
         cluster.until("sleeper", state="running")
