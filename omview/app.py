@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from omcore.client import Client  # the engine's side imports it; here it is only a word
 
 TOAST_S = 8.0
+LIST_RETRY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ class OmView(App[int]):
         before, first = self.view, self.view is None or not self.live
         if self.paused:
             return
+        back = not self.live
         self.view, self.live, self._gone = message.view, True, None
         self._arrived = self.clock()
         self.moments.forget_except(message.view)
@@ -168,6 +170,8 @@ class OmView(App[int]):
         if self.node not in numbers:
             self.node = message.view.number if message.view.number in numbers else min(numbers, default=0)
         self._update_moving_toasts()
+        if back and isinstance(self.screen, OmScreen):
+            self.screen.engine_back()
         if first or before is None or (before.moves, before.jobs) != (message.view.moves, message.view.jobs):
             if first:
                 self.book.record(message.view, self._arrived)
@@ -184,8 +188,10 @@ class OmView(App[int]):
         self.redraw()
 
     def on_list_failed(self, message: ListFailed) -> None:
-        """The process list ended; the feed of snapshots will notice if the engine is gone altogether."""
-        self.toast("list", [[("No process list. ", "bad b"), (message.reason, "text")]], spec="bad")
+        """The process list ended. If the engine is gone its return will start it again, else try soon."""
+        if self.live and isinstance(self.screen, OmScreen):
+            self.sentence("list", f"The process list stopped: {message.reason}", spec="busy")
+            self.set_timer(LIST_RETRY_S, self.screen.engine_back)
 
     def look(self) -> Look | None:
         """The data of the next picture; None before the first news."""
@@ -318,7 +324,14 @@ class OmView(App[int]):
     async def _ask_migrate(self, job: JobView, to: int | None, verb: str) -> None:
         from omview.screens.migrate import MigrateDialog
 
-        plan = await self.feed.client.plan(job.id)
+        text = f"Asking where {job_label(job)} could go …"
+        wait = self.set_timer(0.3, lambda: self.toast("asking", [[(text, "muted")]], spec="move", sticky=True))
+        try:
+            plan = await self.feed.client.plan(job.id)
+        finally:
+            wait.stop()
+            self.toasts = [toast for toast in self.toasts if toast.key != "asking"]
+            self.redraw()
         if self.view is None:
             return
         self.push_screen(MigrateDialog(plan, job, self.view, to, verb), lambda node: self._answered(job, node))
@@ -334,7 +347,7 @@ class OmView(App[int]):
         start = node_name(self.view, source) if self.view else "?"
         self.toast(key, _moving_lines(job, start, name, "asked", None, ""), spec="move", sticky=True)
         try:
-            result = await self.feed.client.migrate(job.id, name)
+            result = await self.feed.client.migrate(job.id, str(number))  # names may be alike, numbers are not
         except OmError as error:
             result = MoveResult(job.id, start, name, False, error=error.text, hint=error.hint)
         finally:

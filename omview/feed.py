@@ -99,8 +99,10 @@ class Feed:
             async with aclosing(cast(Any, self.client.processes(nodes))) as deltas:
                 async for delta in deltas:
                     take(delta)
+            reason = "the engine ended it."
         except OmError as error:
-            self._post(ListFailed(error.text))
+            reason = error.text
+        self._post(ListFailed(reason))
 
 
 @dataclass

@@ -206,7 +206,7 @@ class DemoClient:
         self.result: MoveResult | None = None
         self._changed = asyncio.Event()
         self.move_gate: asyncio.Event | None = None  # when set, a move ends only after it
-        self.deltas: asyncio.Queue[ProcDelta] = asyncio.Queue()
+        self.deltas: asyncio.Queue[ProcDelta | None] = asyncio.Queue()  # None: the stream breaks
 
     def push(self, new: ClusterView | None = None) -> None:
         """Make the stream of snapshots yield this, or end if `gone` is set."""
@@ -226,7 +226,10 @@ class DemoClient:
         asked = nodes or tuple(each.number for each in self.shown.nodes)
         yield ProcDelta(asked, tuple(proc for proc in self.procs if proc.key.node in asked), full=True)
         while True:
-            yield await self.deltas.get()
+            delta = await self.deltas.get()
+            if delta is None:
+                raise EngineUnreachable("the list broke")
+            yield delta
 
     async def history(self) -> tuple[Series, ...]:
         return history()
@@ -245,7 +248,8 @@ class DemoClient:
             raise self.refuse
         found = next(each for each in self.shown.jobs if each.id == job)
         source = NAMES[found.node - 1]
-        return self.result or MoveResult(job, source, to, True, 0.61, 8.4, int(1.2 * GIB))
+        dest = NAMES[int(to) - 1] if to.isdigit() else to
+        return self.result or MoveResult(job, source, dest, True, 0.61, 8.4, int(1.2 * GIB))
 
     async def lock(self, job: JobId, locked: bool) -> None:
         self.calls.append(("lock", job, locked))

@@ -71,6 +71,9 @@ class OmScreen(Screen[None]):
         """How many rows the cursor can visit."""
         return 0
 
+    def engine_back(self) -> None:
+        """The engine answers again after it was gone: ask anew for what this screen follows."""
+
     def cursor_line(self) -> int | None:
         """The row of the screen on which the cursor is; toasts avoid it."""
         return None

@@ -79,6 +79,11 @@ class ProcessScreen(OmScreen):
             self._stream.cancel()
             self._stream = None
 
+    def engine_back(self) -> None:
+        """Ask for the lists again."""
+        if self.is_current and (self._stream is None or self._stream.is_finished):
+            self._listen()
+
     def _listen(self) -> None:
         nodes = () if self.only is None else (self.only,)
         self._stream = self.run_worker(self.om.feed.processes(nodes, self._take), group="list", exclusive=True)

@@ -28,6 +28,18 @@ def to_ascii(text: str) -> str:
     return text if text.isascii() else "".join(ch if ch.isascii() else "?" * cells(ch) for ch in text)
 
 
+def _in_cells(text: str) -> list[str]:
+    """One entry per cell: a wide character and an empty one, a combining mark together with what it stands on."""
+    found: list[str] = []
+    for sign in text:
+        width = cells(sign)
+        if width == 0 and found:
+            found[-1 if found[-1] else -2] += sign
+        else:
+            found += [sign, ""][:width]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Area:
     """A spot that can be clicked."""
@@ -53,6 +65,8 @@ class Sheet:
 
     def put(self, x: int, y: int, text: str, spec: str = "text") -> int:
         """Write text at a cell, clipped to the sheet; returns the column after it."""
+        if not text.isprintable():  # the engine has cleaned it; here a cell must hold what a cell can hold
+            text = "".join(sign if sign.isprintable() else "?" for sign in text)
         end = x + cells(text)
         if not 0 <= y < self.height or x >= self.width or end <= 0 or not text:
             return end
@@ -60,12 +74,7 @@ class Sheet:
             text, x = text[-x:], 0
         text = crop(text, self.width - x)
         count = cells(text)
-        if count == len(text):
-            self.chars[y][x : x + count] = text
-        else:
-            self.chars[y][x : x + count] = [part for ch in text for part in ((ch,) if cells(ch) == 1 else (ch, ""))][
-                :count
-            ]
+        self.chars[y][x : x + count] = text if count == len(text) else _in_cells(text)[:count]
         self.specs[y][x : x + count] = [spec] * count
         return end
 

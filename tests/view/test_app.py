@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 
 from omcore.client import Client
 from omcore.errors import EngineUnreachable, Refused
-from omcore.types import ClusterView, JobState, MoveResult, NodeState, ProcDelta, ProcKey, ProcView
+from omcore.types import ClusterView, JobId, JobState, MovePlan, MoveResult, NodeState, ProcDelta, ProcKey, ProcView
 from omview.app import OmView
 from omview.screens.base import OmScreen
 from omview.screens.processes import ProcessScreen
@@ -82,7 +82,7 @@ async def test_m_then_y_moves_the_job_under_the_cursor_to_the_best_node() -> Non
         await shows(app, pilot, "Where to?")
         assert "best: gains 18% speed" in text(app)
         await pilot.press("y")
-        assert await asked(client, pilot, "migrate") == ("migrate", FFMPEG.id, "delta")
+        assert await asked(client, pilot, "migrate") == ("migrate", FFMPEG.id, "4")
         await shows(app, pilot, "frozen 0.61 s")
         assert "U bring it back" in text(app)
 
@@ -97,9 +97,7 @@ async def test_the_default_is_no(key: str) -> None:
         assert not [call for call in client.calls if call[0] == "migrate"]
 
 
-@pytest.mark.parametrize(
-    ("keys", "node"), [(("2",), "birch"), (("down", "down"), "cedar"), (("k",), "delta"), (("9",), "delta")]
-)
+@pytest.mark.parametrize(("keys", "node"), [(("2",), "2"), (("down", "down"), "3"), (("k",), "4"), (("9",), "4")])
 async def test_digits_and_arrows_choose_the_target(keys: tuple[str, ...], node: str) -> None:
     client = demo.DemoClient(STILL)
     async with running(client, "3", "m") as (app, pilot):
@@ -121,7 +119,7 @@ async def test_u_brings_the_last_move_back() -> None:
         await pilot.press("U")
         await shows(app, pilot, "Bring back ffmpeg")
         await pilot.press("y")
-        assert await asked(client, pilot, "migrate") == ("migrate", FFMPEG.id, "atlas")
+        assert await asked(client, pilot, "migrate") == ("migrate", FFMPEG.id, "1")
 
 
 async def test_h_asks_with_home_chosen() -> None:
@@ -129,7 +127,7 @@ async def test_h_asks_with_home_chosen() -> None:
     async with running(client, "3", "down", "h") as (app, pilot):
         await shows(app, pilot, "Bring home povray")
         await pilot.press("y")
-        assert await asked(client, pilot, "migrate") == ("migrate", POVRAY.id, "atlas")
+        assert await asked(client, pilot, "migrate") == ("migrate", POVRAY.id, "1")
 
 
 async def test_a_refused_move_says_why_and_that_the_job_stays() -> None:
@@ -262,6 +260,33 @@ async def test_the_cursor_follows_its_process() -> None:
         app.redraw()
         assert screen.key != chosen
         assert screen.current() is not None
+
+
+async def test_a_broken_process_list_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omview.app.LIST_RETRY_S", 0.01)
+    client = demo.DemoClient(STILL)
+    async with running(client, "3") as (app, pilot):
+        client.deltas.put_nowait(None)
+        await shows(app, pilot, "The process list stopped: the list broke")
+        await until(pilot, lambda: client.calls.count(("processes", ())) == 2)
+
+
+async def test_waiting_for_a_plan_is_said_in_words() -> None:
+    client = demo.DemoClient(STILL)
+    gate = asyncio.Event()
+    plan = client.plan
+
+    async def slow(job: JobId) -> MovePlan:
+        await gate.wait()
+        return await plan(job)
+
+    async with running(client, "3") as (app, pilot):
+        client.plan = slow  # type: ignore[method-assign]
+        await pilot.press("m")
+        await shows(app, pilot, "Asking where ffmpeg could go …")
+        gate.set()
+        await shows(app, pilot, "Where to?")
+        assert not app.toasts
 
 
 async def test_brackets_choose_the_node_and_a_node_lists_its_deputies() -> None:

@@ -30,6 +30,14 @@ def test_wide_characters_take_two_cells() -> None:
     assert sheet.chars[0] == ["日", "", "本", "", "語", ""]
 
 
+def test_marks_share_a_cell_and_control_characters_never_reach_it() -> None:
+    sheet = Sheet(8, 2)
+    sheet.put(0, 0, "e\u0301日\u0301x")
+    assert sheet.chars[0][:5] == ["e\u0301", "日\u0301", "", "x", " "]
+    sheet.put(0, 1, "a\x1b[31mb\n")
+    assert line(sheet, 1) == "a?[31mb?"
+
+
 def test_later_hits_win() -> None:
     sheet = Sheet(10, 2)
     sheet.hit(0, 0, 10, 2, "node", 1)
