@@ -53,6 +53,8 @@ STREAMS = ("out", "err", "tty")
 DUMP_S = 120.0
 RESTORE_S = 120.0
 CONNECT_S = 20.0
+FLUSH_S = 0.005
+"""Least pause between two messages of a stream: a program that prints line by line fills few messages."""
 RECONNECT_S = 2.0
 GHOST_BYTES = 256 * 1024 * 1024
 """Room for deleted files that travel inside the image (CRIU's --ghost-limit), beside the job's memory."""
@@ -71,6 +73,8 @@ class HeldJob:
         self._recovered = True  # False: a record is here that the machine has not seen yet
         self._welcome = True  # home knows where our streams stand
         self._stopped = 0
+        self._flushing: asyncio.TimerHandle | None = None
+        self._flushed = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._sender: BulkSender | None = None
         self._sender_ready: asyncio.Task[None] | None = None
@@ -423,7 +427,7 @@ class HeldJob:
         match event:
             case Output():
                 if self._relay.add(event.stream, event.offset, event.data, self._node.now()):
-                    self._send_out(event.stream, event.offset, event.data)
+                    self._flush_soon()
             case Taken() | SignalTaken():
                 self._say_owner()
             case Stopped():
@@ -444,12 +448,21 @@ class HeldJob:
         how = How.KILLED if status is None or status < 0 else How.EXITED
         return End(how, 255 if status is None else status, tuple(totals.get(stream, 0) for stream in STREAMS))
 
-    def _send_out(self, stream: str, offset: int, data: bytes) -> None:
+    def _flush_soon(self) -> None:
+        """Send what is new: at once after a pause, else together with what comes in the next moments."""
+        if self._flushing is None:
+            loop = asyncio.get_running_loop()
+            at = max(loop.time(), self._flushed + FLUSH_S)
+            self._flushing = loop.call_at(at, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing, self._flushed = None, self._node.now()
         record = self.record
         if record is not None:
-            self._node.post(
-                record.authority, StreamOut(self.id, record.epoch[0], record.epoch[1], stream, offset, data)
-            )
+            generation, number = record.epoch
+            for stream, offset, data in self._relay.outgoing():
+                message = StreamOut(self.id, generation, number, stream, offset, data)
+                self._node.post(record.authority, message)
 
     def _say_owner(self, hello: bool = False) -> None:
         record, pod = self.record, self.pod
@@ -462,8 +475,8 @@ class HeldJob:
     def _say_hello(self) -> None:
         self._welcome = False
         self._say_owner(hello=True)
-        for stream, offset, data in self._relay.unacknowledged():
-            self._send_out(stream, offset, data)
+        self._relay.rewind()
+        self._flush_soon()
 
     def received(self, sender: NodeId, message: Any) -> None:
         """A stream message of home."""
@@ -508,15 +521,15 @@ class HeldJob:
         if not self._welcome:
             self._say_owner(hello=True)
         if self._relay.due(now):
-            for stream, offset, data in self._relay.unacknowledged():
-                self._send_out(stream, offset, data)
+            self._flush_soon()
 
     # -- the end
 
     async def close(self) -> None:
         """The engine ends; pods go on."""
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._flushing):
+            if timer:
+                timer.cancel()
         self._drop_stream()
         for pod in self.pods.values():
             await pod.close()

@@ -1,57 +1,87 @@
 """The owner's side of a job's output: kept until home has it, sent again when home is silent.
 
-Pure: bytes and times in, what to send out.  The shim already bounds what may be unacknowledged (its window), so
-nothing here can grow beyond that.
+Pure: bytes and times in, what to send out.  Small writes are joined, so that a program that prints a line at a time
+costs no message a line; the shim's window bounds what is kept here.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
+from omcore.wire import CHUNK
+
 AGAIN_S = 0.5
-"""Silence of home after which everything unacknowledged is sent again."""
+AGAIN_MOST_S = 4.0
+"""Silence of home after which the unacknowledged bytes are sent again; doubles up to the second figure."""
+
+
+class _Stream:
+    """Bytes from `start` (acknowledged) on; those before `sent` are on their way."""
+
+    def __init__(self, acked: int) -> None:
+        self.start = self.sent = acked
+        self.kept = bytearray()
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.kept)
 
 
 class OutRelay:
     """Output of one job between its shim and its home."""
 
     def __init__(self, acked: dict[str, int]) -> None:
-        self._kept: dict[str, deque[tuple[int, bytes]]] = {stream: deque() for stream in acked}
-        self.acked = dict(acked)
-        self._moved_at = 0.0
+        self._streams = {name: _Stream(offset) for name, offset in acked.items()}
+        self._quiet_since = 0.0
+        self._again_s = AGAIN_S
 
-    def add(self, stream: str, offset: int, data: bytes, now: float) -> bool:
+    @property
+    def acked(self) -> dict[str, int]:
+        """What home has of each stream."""
+        return {name: stream.start for name, stream in self._streams.items()}
+
+    def add(self, name: str, offset: int, data: bytes, now: float) -> bool:
         """Keep output the job made; False when it was here before (the shim repeats after a reconnect)."""
-        kept = self._kept[stream]
-        end = kept[-1][0] + len(kept[-1][1]) if kept else self.acked[stream]
-        if offset + len(data) <= end:
+        stream = self._streams[name]
+        if offset > stream.end or offset + len(data) <= stream.end:
             return False
-        if not any(self._kept.values()):
-            self._moved_at = now
-        kept.append((offset, data) if offset >= end else (end, data[end - offset :]))
+        if not any(other.kept for other in self._streams.values()):
+            self._quiet_since = now
+        stream.kept += data[stream.end - offset :]
         return True
 
-    def acknowledged(self, stream: str, offset: int, now: float) -> bool:
+    def outgoing(self) -> Iterator[tuple[str, int, bytes]]:
+        """What was not sent yet, in pieces of at most `CHUNK` bytes; it counts as sent."""
+        for name, stream in self._streams.items():
+            while stream.sent < stream.end:
+                at = stream.sent - stream.start
+                data = bytes(stream.kept[at : at + CHUNK])
+                offset, stream.sent = stream.sent, stream.sent + len(data)
+                yield name, offset, data
+
+    def acknowledged(self, name: str, offset: int, now: float) -> bool:
         """Home has everything before `offset`; True when that is news."""
-        if stream not in self._kept or offset <= self.acked[stream]:
+        stream = self._streams.get(name)
+        if stream is None or not stream.start < offset <= stream.end:
             return False
-        kept = self._kept[stream]
-        while kept and kept[0][0] + len(kept[0][1]) <= offset:
-            kept.popleft()
-        self.acked[stream] = offset
-        self._moved_at = now
+        del stream.kept[: offset - stream.start]
+        stream.start = offset
+        stream.sent = max(stream.sent, offset)
+        self._quiet_since = now
+        self._again_s = AGAIN_S
         return True
 
-    def unacknowledged(self) -> Iterator[tuple[str, int, bytes]]:
-        """All that home may not have yet, in order within each stream."""
-        for stream, kept in self._kept.items():
-            for offset, data in kept:
-                yield stream, offset, data
+    def rewind(self) -> None:
+        """Home is new or was restarted: send all of it again."""
+        for stream in self._streams.values():
+            stream.sent = stream.start
 
     def due(self, now: float) -> bool:
-        """Whether home was silent for so long that all of it should be sent again (then not for as long again)."""
-        if not any(self._kept.values()) or now - self._moved_at < AGAIN_S:
+        """Whether home was silent for so long that everything is to be sent again (then less soon)."""
+        waiting = any(stream.sent > stream.start for stream in self._streams.values())
+        if not waiting or now - self._quiet_since < self._again_s:
             return False
-        self._moved_at = now
+        self._quiet_since = now
+        self._again_s = min(self._again_s * 2, AGAIN_MOST_S)
+        self.rewind()
         return True

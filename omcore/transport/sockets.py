@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import itertools
 import struct
@@ -78,6 +79,7 @@ def endpoint(address: str) -> str:
     return f"tcp://{join_address(host, port)}" if port else f"tcp://{join_address(host, 0)[:-1]}*"
 
 
+@functools.lru_cache(1024)
 def plain_host(host: str) -> str:
     """An address as people write it: an IPv4 address that came mapped into IPv6 is IPv4 again."""
     try:

@@ -62,7 +62,7 @@ def migrate(job: str, node: str, as_json: bool) -> int:
     elif result.ok:
         click.echo(_summary(name, result))
     else:
-        raise OmError(f"Job {name} was not moved: {result.error or 'no reason was given'}", result.hint)
+        raise OmError(result.error or f"{name} was not moved, and no reason was given.", result.hint)
     return 0 if result.ok else 1
 
 
