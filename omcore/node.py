@@ -45,6 +45,8 @@ from omcore.types import ClusterView, JobView, LoadSample, NodeId, NodeInfo, Nod
 
 log = logging.getLogger(__name__)
 
+GOODBYES, GOODBYE_S = 4, 0.1
+
 
 class Node:
     """One engine.  `start`, then wait for `stopping`, then `close`."""
@@ -117,10 +119,18 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.calls.close()
         await self.jobs.close()
-        self._perform(self.gossip.leave(self.now()))
+        await self._say_goodbye()
         await self.transport.close()
         os.close(self._lock_fd)
         log.info("stopped")
+
+    async def _say_goodbye(self) -> None:
+        """Tell the others that we leave, and give the words a moment to go out."""
+        self._perform(self.gossip.leave(self.now()))
+        if len(self.cluster.numbers) > 1:
+            for _ in range(GOODBYES):
+                await asyncio.sleep(GOODBYE_S)
+                self._perform(self.gossip.tick(self.now()))
 
     def now(self) -> float:
         """Monotonic seconds: the only clock of everything here."""
@@ -259,9 +269,8 @@ class Node:
                 for number, state, sample, _ in self.gossip.view(now)
             )
             self.membership.tick(now)
-            if self.lists.busy:
-                self.processes.mark(self.jobs.roots())
-                await self.lists.tick(now)
+            self.processes.mark(self.jobs.roots())
+            await self.lists.tick(now)
 
     def _sense(self) -> None:
         now = self.now()

@@ -217,7 +217,7 @@ class HeldJob:
             case outputs.Progress():
                 self._progress(action.epoch, action.step)
             case outputs.Dropped():
-                log.info("dropped job=%s kind=%s reason=%s", self.id[:8], action.kind, action.reason)
+                log.debug("dropped job=%s kind=%s reason=%s", self.id[:8], action.kind, action.reason)
             case _:
                 log.error("participant asked for %s", type(action).__name__)
 

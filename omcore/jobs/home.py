@@ -122,7 +122,7 @@ class HomeJob:
                 self.note = f"the disk refused to write: {action.error}"
                 self._node.cluster.event("error", self.meta.name, self.note)
             case outputs.Dropped():
-                log.info("dropped job=%s kind=%s reason=%s", self.id[:8], action.kind, action.reason)
+                log.debug("dropped job=%s kind=%s reason=%s", self.id[:8], action.kind, action.reason)
             case _:
                 log.error("home machine asked for %s", type(action).__name__)
 

@@ -325,6 +325,9 @@ class Jobs:
             meter = self._meters.setdefault(job, JobMeter())
             figures = meter.update(pid, now)
             looked = self._looked.get(job)
+            if looked is None and job not in self._looking:
+                self._looking.add(job)
+                self.node.spawn(self._look_again(job))
             self._figures[job] = Figures(
                 job,
                 pid,

@@ -7,6 +7,7 @@ journal survives, since it alone says who owns the job.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -78,7 +79,9 @@ class JournalFile:
     def write(self, journal: Journal) -> None:
         """One `pwrite` into the slot that is not the last synced one; raises OSError."""
         self._sequence += 1
-        os.pwrite(self._fd, encode_slot(self._sequence, pack(journal)), self._slots.next_offset())
+        slot = encode_slot(self._sequence, pack(journal))
+        if os.pwrite(self._fd, slot, self._slots.next_offset()) != len(slot):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.journal = journal
 
     def sync(self) -> None:
@@ -147,8 +150,8 @@ class RecordStore:
 
     def whole_images(self, job: JobId) -> tuple[int, int] | None:
         """Epoch of the newest images of this job here; None: there are none."""
-        found = [path.name.rpartition("-")[2].split(".") for path in self.image_root.glob(f"{job}-*")]
-        return max(((int(a), int(b)) for a, b in found), default=None)
+        names = (path.name.rpartition("-")[2].partition(".") for path in self.image_root.glob(f"{job}-*"))
+        return max(((int(a), int(b)) for a, _, b in names if a.isdecimal() and b.isdecimal()), default=None)
 
     def drop_pod(self, job: JobId, epoch: tuple[int, int]) -> None:
         """Forget one pod's socket and lock."""

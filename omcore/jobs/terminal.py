@@ -216,9 +216,9 @@ class Terminal:
         if data or eof:
             self.on_input(start, data, eof)
 
-    def input_state(self) -> requests.InputState:
+    def input_state(self, again: bool = False) -> requests.InputState:
         """What deputies must know of their typed bytes."""
-        return requests.InputState(self.typed, self.taken)
+        return requests.InputState(self.typed, self.taken, again)
 
     def took_input(self, offset: int) -> None:
         """The owner has everything typed before `offset`, under its current epoch; kept while a move is open."""
@@ -231,7 +231,10 @@ class Terminal:
 
     def adopt_input(self, taken: int, sig_taken: int) -> None:
         """After a restart of this engine: the owner's word is all that is known of what was typed."""
-        self.typed = max(self.typed, taken)
+        if taken > self.typed:
+            self.typed = taken
+            # Until now a deputy that knew more than we did spoke into a gap.
+            self.tell(self.input_state(again=True))
         self.took_input(taken)
         self.signal_seq = max(self.signal_seq, sig_taken)
         self.took_signals(sig_taken)

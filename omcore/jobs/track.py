@@ -69,7 +69,7 @@ class Track:
     def figures(self, message: Progressed, from_source: bool, now: float) -> None:
         """Bytes and times from one of the two ends."""
         if message.total > 0:
-            self.bytes_done, self.bytes_total = message.done, message.total
+            self.bytes_done, self.bytes_total = min(max(0, message.done), message.total), message.total
         if message.frozen_s > 0:
             if from_source:
                 self.freeze_source_s = message.frozen_s
