@@ -413,6 +413,14 @@ class OmView(App[int]):
         await self.feed.client.signal_process(proc.key, number)
         self.sentence(f"signal {proc.key}", text)
 
+    async def action_quit(self) -> None:
+        """Textual's `ctrl+q`: the same as `q`."""
+        self.quit_or_ask()
+
+    def action_help_quit(self) -> None:
+        """Textual's `ctrl+c`, which must not end anything by accident."""
+        self.sentence("quit", "Press q to quit.")
+
     def quit_or_ask(self) -> None:
         """Quit; while something moves say first what that means."""
         moving = len(running_moves(self.view)) if self.view is not None and self.live else 0

@@ -168,11 +168,11 @@ class MigrateDialog(Dialog[int | None]):
 
     def _targets(self, sheet: Sheet, y: int) -> int:
         wide = sheet.width >= 100
-        bar_x, bar_width = 16, 12 if wide else 10
-        load_x = bar_x + bar_width + 1
+        bar_x, bar_width = 16, 12 if wide else 10 if sheet.width >= 76 else 0
+        load_x = bar_x + bar_width + (1 if bar_width else -1)
         freeze = load_x + (44 if wide else 20)
         sheet.put(5, y, "node", "faint")
-        sheet.put(bar_x, y, "load now → with it", "faint")
+        sheet.put(bar_x if bar_width else load_x, y, "load now → with it" if bar_width else "now → with", "faint")
         sheet.right(freeze, y, [("freeze", "faint")])
         if wide:
             sheet.right(load_x + 20, y, [("cores", "faint")])
@@ -190,7 +190,8 @@ class MigrateDialog(Dialog[int | None]):
             sheet.right(4, y, [(str(target.node), "accent b")])
             home = " ⌂" if target.node == self.job.home else ""
             sheet.put(5, y, fmt.cut_middle(node_name(self.view, target.node), 8) + home, "text b")
-            gain_bar(sheet, bar_x, y, bar_width, target.load_now, target.load_with, scale)
+            if bar_width:
+                gain_bar(sheet, bar_x, y, bar_width, target.load_now, target.load_with, scale)
             spec = level(target.load_with)
             sheet.ink(
                 load_x,

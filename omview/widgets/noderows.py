@@ -52,7 +52,7 @@ def _plan(width: int, names: int) -> _Plan:
         if spare >= size + 2 + 6 and width >= 100:
             spare -= size + 2
             extra.append((head, size, value))
-    bar_width = 13 + max(0, min(spare, 47))
+    bar_width = 13 + max(-5, min(spare, 47))
     more = max(0, spare - 47)
     trend_width = trend_width + min(more, 30) if trend_width else 0
     bar = 6 + name_width + 1
@@ -134,7 +134,7 @@ def _counts(sheet: Sheet, x: int, y: int, node: NodeView, look: Look) -> None:
     if not own + guests + away:
         sheet.put(x, y, "·", "faint")
     for count, sign, spec in ((own, "●", "own"), (guests, "◆", "guest"), (away, "◇", "own")):
-        if count:
+        if count and x + 1 + len(str(count)) <= sheet.width - 8:  # the age stands there
             x = sheet.ink(x, y, [(sign, spec), (str(count), "text")]) + 1
 
 
