@@ -6,6 +6,13 @@ set -eu
 omview=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/omview
 lab=demo
 
+if "$omview" lab status --name "$lab" >/dev/null 2>&1; then
+    echo "omview: a demo is up already" >&2
+    echo "  hint: look at it: $omview lab exec --name $lab node1 -- omview" >&2
+    echo "        or end it:  $omview lab down --name $lab" >&2
+    exit 1
+fi
+
 finish() {
     trap - EXIT INT TERM HUP
     "$omview" lab down --name "$lab" >/dev/null 2>&1 || true
@@ -20,6 +27,8 @@ if [ $# -gt 0 ]; then
     on node1 -- "$@"
 elif [ -t 0 ] && [ -t 1 ]; then
     on node1 -- "$omview"
+    finish
+    echo "The demo is over; its hosts and jobs are gone."
 else
     for _ in $(seq 30); do # until everybody has heard of everybody
         [ "$(on node1 -- "$omview" nodes --json | grep -c '"up"')" = 3 ] && break

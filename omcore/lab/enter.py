@@ -2,6 +2,9 @@
 
 A PID namespace is joined by children only, so this process stays outside and stands for the command:
 what people or programs do to it happens to the command, and what becomes of the command becomes of it.
+
+The command stays in its caller's control groups: a host's CPU share is for its engine and its jobs, and the one
+who looks at a host, or types into a job there, is not slowed down with it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from omcore.errors import LabError
-from omcore.lab import cgroups
 from omcore.lab import namespaces as ns
 from omcore.lab.cluster import host_environment
 from omcore.lab.host import go_to
@@ -54,7 +56,6 @@ def enter(name: str, node: str, command: Sequence[str]) -> int:
     lab = status(name)
     host = lab.host(node)
     cwd, env = _cwd(), host_environment(os.environ, host.name)
-    doors = cgroups.open_groups(host.cgroup)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
     terminal = _own_terminal()
     _join(lab, host)
@@ -62,7 +63,6 @@ def enter(name: str, node: str, command: Sequence[str]) -> int:
     if child == 0:
         code = _NOT_FOUND
         try:
-            cgroups.join(doors)
             if terminal is not None:
                 os.setpgid(0, 0)
                 _to_foreground(terminal, os.getpgrp())
@@ -77,8 +77,6 @@ def enter(name: str, node: str, command: Sequence[str]) -> int:
             os._exit(code)
         finally:
             leave(code)
-    for door in doors:
-        os.close(door)
     try:
         return _stand_for(child, terminal)
     finally:

@@ -34,7 +34,7 @@ def live(plan: Plan, number: int, channel: socket.socket, door: socket.socket) -
     try:
         door.send(b"1")
         _close_all_but(channel.fileno(), door.fileno())
-        ns.name_process("omview-host")
+        ns.name_process("omview-host", host_name(number))
         if door.recv(2) == b"go":
             _furnish(plan, number)
             door.close()

@@ -189,6 +189,7 @@ def main() -> None:
     if not line:
         return  # the caller gave up at once
     plan = Plan.from_json(json.loads(line))
+    ns.name_process(PROCESS_NAME, plan.name)
     Keeper(plan, control).run()
     os._exit(0)  # nothing to tidy up in the interpreter, and somebody waits for our end
 

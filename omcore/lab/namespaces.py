@@ -55,9 +55,16 @@ def unmount(target: str) -> None:
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH), target)
 
 
-def name_process(name: str) -> None:
-    """The name that ps and top show for this process; at most 15 bytes are kept."""
+def name_process(name: str, arguments: str = "") -> None:
+    """The name that top shows for this process (at most 15 bytes), and with `arguments` its command line in ps."""
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    with open("/proc/self/stat", "rb") as file:
+        start, end = map(int, file.read().rpartition(b")")[2].split()[45:47])
+    room = end - start
+    title = f"{name} {arguments}".strip().encode()[: room - 2]
+    if start and room > 2:
+        # the kernel takes a last byte that is not zero as the sign that the text ends at the first zero
+        ctypes.memmove(start, title.ljust(room - 1, b"\0") + b".", room)
 
 
 def may_administer() -> bool:

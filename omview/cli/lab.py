@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 
 import click
 
-from omcore.lab import DEFAULT_NAME, LabStatus, all_labs
+from omcore.lab import DEFAULT_NAME, HostStatus, LabStatus, all_labs
 from omcore.lab import down as end_lab
 from omcore.lab import status as lab_status
 from omcore.lab import up as make_lab
@@ -56,16 +57,19 @@ def up(hosts: int, cpu: float | None, memory: int | None, jobs: bool, engine_com
         say=_progress,
     )
     _progress("")
+    started: Mapping[str, Sequence[str]] | None = None
     if jobs:
         from omcore.lab.demo import start_jobs
 
+        _progress("starting the jobs")
         try:
-            for line in start_jobs(made):
-                click.echo(f"started {line}")
+            started = start_jobs(made)
         except BaseException:
+            _progress("")
             end_lab(name)
             raise
-    _show(made)
+        _progress("")
+    _show(made, started)
     option = "" if name == DEFAULT_NAME else f"--name {name} "
     click.echo(f"\nTry: omview lab exec {option}{made.hosts[0].name} -- omview")
 
@@ -77,7 +81,8 @@ def up(hosts: int, cpu: float | None, memory: int | None, jobs: bool, engine_com
 def exec_(name: str, node: str, command: tuple[str, ...]) -> None:
     """Run a command in a host (NODE is its name or number), in this terminal.
 
-    Signals, exit status and death by a signal are the command's own.
+    Signals, exit status and death by a signal are the command's own. The host's CPU share limits its engine and
+    its jobs only: to load a host, start a job there (omview run).
     """
     from omcore.lab.enter import end_like, enter
 
@@ -134,21 +139,30 @@ def status_json(found: LabStatus) -> Json:
     }
 
 
-def _show(found: LabStatus) -> None:
-    columns = (Column("HOST"), Column("ADDRESS"), Column("CPU", "right"), Column("PID", "right"), Column("ENGINE"))
+def _show(found: LabStatus, jobs: Mapping[str, Sequence[str]] | None = None) -> None:
+    """The hosts, a line each; with `jobs`, what was started where in place of the process numbers."""
+    columns = [Column("HOST"), Column("ADDRESS"), Column("CPU", "right")]
+    columns += [Column("PID", "right"), Column("ENGINE")] if jobs is None else [Column("JOBS")]
     rows: list[list[Cell | str]] = []
     for host in found.hosts:
-        if host.engine_alive:
-            engine = Cell("runs", "good")
-        elif host.engine_exit is not None:
-            engine = Cell(f"ended with {host.engine_exit}", "bad")
-        else:
-            engine = Cell("gone" if found.state == "up" else "starting", "busy")
         cpu = "no limit" if host.cpu is None else f"{host.cpu:g}"
-        rows.append([host.name, host.address, cpu, str(host.pid or "?"), engine])
+        row: list[Cell | str] = [host.name, host.address, cpu]
+        if jobs is None:
+            row += [str(host.pid or "?"), _engine(found, host)]
+        else:
+            row.append(", ".join(jobs[host.name]) or Cell("none yet", "faint"))
+        rows.append(row)
     print_table(columns, rows)
     if found.note:
         click.echo(found.note)
+
+
+def _engine(found: LabStatus, host: HostStatus) -> Cell:
+    if host.engine_alive:
+        return Cell("runs", "good")
+    if host.engine_exit is not None:
+        return Cell(f"ended with {host.engine_exit}", "bad")
+    return Cell("gone" if found.state == "up" else "starting", "busy")
 
 
 def _fair_share(hosts: int) -> float:
