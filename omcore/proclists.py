@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Protocol
 
 from omcore.messages import Processes, WatchProcesses
@@ -18,8 +18,15 @@ from omcore.types import NodeId, ProcDelta, ProcKey, ProcView
 RENEW_S = 2.0
 EXPIRE_S = 5.0
 MISSING_S = 4.0
-PAGE = 600
-"""Rows in one message: about 120 kB, half of what a message may hold."""
+PAGE_BYTES = 128 * 1024
+"""Rows in one message, by their estimated size: half of what a message may hold."""
+ROW_BYTES = 320
+"""What a row takes beside its texts, with the names of its fields."""
+KEY_BYTES = 40
+MOST_ROWS = 100_000
+"""Rows kept of another node."""
+FRESH_S = 1.5
+"""Our own list is shown as it is up to this age; an older one is taken again first."""
 
 
 class Sensor(Protocol):
@@ -27,6 +34,10 @@ class Sensor(Protocol):
 
     def scan(self, now: float) -> tuple[tuple[ProcView, ...], tuple[ProcKey, ...]]:
         """Changed and gone processes."""
+        ...
+
+    def forget(self) -> None:
+        """Drop the list: the next scan gives everything as changed."""
         ...
 
 
@@ -80,6 +91,7 @@ class _Served:
         self.watch = watch
         self.until = until
         self.serial = 0
+        self.renewed = 0  # serial at its last question: at the next one it should have all up to this
         self.fresh = True
 
 
@@ -102,6 +114,8 @@ class ProcessLists:
         self._sensor = sensor
         self._send = send
         self._own: dict[ProcKey, ProcView] = {}
+        self._scanned = -FRESH_S  # when
+        self._scanning = asyncio.Lock()  # a sensor is not thread-safe, and its differences must come in order
         self._followers: set[Follower] = set()
         self._served: dict[NodeId, _Served] = {}
         self._watched: dict[int, _Watched] = {}
@@ -118,18 +132,18 @@ class ProcessLists:
         wanted = frozenset(nodes) if nodes else frozenset((*self.members, self._number))
         follower = Follower(wanted)
         self._followers.add(follower)
-        if self._number in wanted and self._own:
-            follower.add(self._number, self._own.values(), (), True)
-        for number in wanted & self._watched.keys():
-            watched = self._watched[number]
-            if not watched.filling:
-                follower.add(number, watched.rows.values(), (), True)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + MISSING_S
         try:
+            for number in wanted & self._watched.keys():
+                watched = self._watched[number]
+                if not watched.filling:
+                    follower.add(number, watched.rows.values(), (), True)
             self._renew(loop.time())
-            if self._number in wanted and not self._own:
-                await self.scan(loop.time())
+            if self._number in wanted:
+                await self.scan(loop.time(), FRESH_S)
+                if self._number not in follower.arrived:
+                    follower.add(self._number, self._own.values(), (), True)
             while True:
                 left = max(0.0, deadline - loop.time()) if once or deadline > loop.time() else None
                 try:
@@ -147,19 +161,26 @@ class ProcessLists:
                     return
         finally:
             self._followers.discard(follower)
+            self._rest()
 
     async def tick(self, now: float) -> None:
         """Once a second: scan if anybody looks, renew what we watch, drop who no longer looks."""
         for node in [node for node, served in self._served.items() if served.until < now]:
             del self._served[node]
+        self._rest()
+        if self.busy:
+            self._renew(now)
+            await self.scan(now)
+
+    def _rest(self) -> None:
+        """Drop what nobody looks at any more: it would only be old when somebody looks again."""
         wanted = self._wanted()
         for number in [number for number in self._watched if number not in wanted]:
             del self._watched[number]
-        if not self.busy:
+        if not self.busy and not self._scanning.locked():
             self._own.clear()
-            return
-        self._renew(now)
-        await self.scan(now)
+            self._sensor.forget()
+            self._scanned = -FRESH_S
 
     def _wanted(self) -> set[int]:
         return {number for follower in self._followers for number in follower.nodes if number != self._number}
@@ -176,49 +197,52 @@ class ProcessLists:
                 watched.asked = now
                 self._send(node, WatchProcesses(watched.watch, watched.have))
 
-    async def scan(self, now: float) -> None:
-        """Take our own list once and pass the difference on to everybody who looks."""
-        fresh = not self._own
-        changed, gone = await asyncio.to_thread(self._sensor.scan, now)
-        for row in changed:
-            self._own[row.key] = row
-        for key in gone:
-            self._own.pop(key, None)
-        if fresh:
-            self._own = dict(self._own)
-        for follower in self._followers:
-            if self._number in follower.nodes:
-                new = self._number not in follower.arrived
-                follower.add(self._number, self._own.values() if new else changed, () if new else gone, new)
-        for node, served in self._served.items():
-            self._page(node, served, changed, gone)
+    async def scan(self, now: float, fresh_s: float = 0.0) -> None:
+        """Take our own list once, unless it is younger than `fresh_s`, and pass the difference on to all who look."""
+        async with self._scanning:
+            if now - self._scanned < fresh_s:
+                return
+            changed, gone = await asyncio.to_thread(self._sensor.scan, now)
+            self._scanned = now
+            for row in changed:
+                self._own[row.key] = row
+            for key in gone:
+                self._own.pop(key, None)
+            for follower in self._followers:
+                if self._number in follower.nodes:
+                    new = self._number not in follower.arrived
+                    follower.add(self._number, self._own.values() if new else changed, () if new else gone, new)
+            for node, served in self._served.items():
+                self._page(node, served, changed, gone)
+        self._rest()
 
     def _page(self, node: NodeId, served: _Served, changed: tuple[ProcView, ...], gone: tuple[ProcKey, ...]) -> None:
-        full = served.fresh
+        full, served.fresh = served.fresh, False
         rows = tuple(self._own.values()) if full else changed
-        gone = () if full else gone
-        served.fresh = False
-        if not rows and not gone and not full:
-            return
-        for at in range(0, max(1, len(rows)), PAGE):
+        pages = list(_pages(rows, () if full else gone))
+        for index, (some, some_gone) in enumerate(pages or ([((), ())] if full else [])):
             served.serial += 1
-            last = at + PAGE >= len(rows)
-            delta = ProcDelta((self._number,), rows[at : at + PAGE], gone if last else (), full and at == 0)
-            self._send(node, Processes(served.watch, served.serial, delta, not last))
+            delta = ProcDelta((self._number,), some, some_gone, full and index == 0)
+            self._send(node, Processes(served.watch, served.serial, delta, index + 1 < len(pages)))
 
     def watched_by(self, sender: NodeId, message: WatchProcesses, now: float) -> None:
         """Another node looks at us."""
         served = self._served.get(sender)
         if served is None or served.watch != message.watch:
             self._served[sender] = _Served(message.watch, now + EXPIRE_S)
-        else:
-            served.until = now + EXPIRE_S
+            return
+        served.until = now + EXPIRE_S
+        if message.have < served.renewed:
+            served.fresh = True  # a page was lost, and no later one has shown it yet
+        served.renewed = served.serial
 
     def page(self, sender: NodeId, message: Processes) -> None:
         """A page of a list that we watch; rows that name another node than the sender are dropped."""
         number = next((number for number, node in self.members.items() if node == sender), None)
         watched = self._watched.get(number) if number is not None else None
         if number is None or watched is None or watched.watch != message.watch:
+            return
+        if message.serial <= watched.have:
             return
         if message.serial != watched.have + 1:
             self._watched[number] = _Watched(next(self._watches))
@@ -227,9 +251,13 @@ class ProcessLists:
         changed = tuple(row for row in message.delta.changed if row.key.node == number)
         if message.delta.full:
             watched.rows.clear()
+        gone = tuple(key for key in message.delta.gone if key.node == number)
         watched.rows.update((row.key, row) for row in changed)
-        for key in message.delta.gone:
+        for key in gone:
             watched.rows.pop(key, None)
+        if len(watched.rows) > MOST_ROWS:
+            self._watched[number] = _Watched(next(self._watches))
+            return
         first = watched.filling
         watched.filling = watched.filling and message.more
         if watched.filling:
@@ -238,4 +266,27 @@ class ProcessLists:
             if number in follower.nodes:
                 new = first or number not in follower.arrived or message.delta.full
                 rows = watched.rows.values() if new else changed
-                follower.add(number, rows, () if new else message.delta.gone, new)
+                follower.add(number, rows, () if new else gone, new)
+
+
+def _pages(
+    rows: Iterable[ProcView], gone: Iterable[ProcKey]
+) -> Iterator[tuple[tuple[ProcView, ...], tuple[ProcKey, ...]]]:
+    """Rows and keys in portions that each fit into a message, however long command lines are."""
+    some: list[ProcView] = []
+    some_gone: list[ProcKey] = []
+    size = 0
+    for row in rows:
+        size += ROW_BYTES + len(row.command.encode()) + len(row.name.encode())
+        some.append(row)
+        if size > PAGE_BYTES:
+            yield tuple(some), ()
+            some, size = [], 0
+    for key in gone:
+        size += KEY_BYTES
+        some_gone.append(key)
+        if size > PAGE_BYTES:
+            yield tuple(some), tuple(some_gone)
+            some, some_gone, size = [], [], 0
+    if some or some_gone:
+        yield tuple(some), tuple(some_gone)

@@ -187,10 +187,15 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class InputState:
-    """`typed`: next offset expected; `taken`: the job has all before this for good, the deputy may forget it."""
+    """`typed`: next offset expected; `taken`: the job has all before this for good, the deputy may forget it.
+
+    `again`: bytes beyond `typed` were not accepted (the engine is new and knew nothing of those before), send them
+    again from there.
+    """
 
     typed: int
     taken: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

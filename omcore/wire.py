@@ -62,7 +62,9 @@ class Codec:
 
     def __init__(self, kinds: Mapping[int, type], limit: int) -> None:
         self.kinds = dict(kinds)
-        self._decoders = {number: msgspec.msgpack.Decoder(kind) for number, kind in kinds.items()}
+        self._decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {
+            number: msgspec.msgpack.Decoder(kind) for number, kind in kinds.items()
+        }
         self._numbers = {kind: number for number, kind in kinds.items()}
         self._encoder = msgspec.msgpack.Encoder()
         self._limit = limit

@@ -97,7 +97,6 @@ class Terminal:
 
     def __init__(self, directory: Path, keep_bytes: int) -> None:
         self.logs = {name: LogFile(directory / name, keep_bytes) for name in STREAMS}
-        self.totals: dict[str, int] = {}
         self._seats: dict[Viewer, _Seat] = {}
         self._seen = {name: log.end for name, log in self.logs.items()}
         self._acked = dict.fromkeys(STREAMS, 0)
@@ -107,6 +106,7 @@ class Terminal:
         self.eof_at: int | None = None
         self._signals: deque[tuple[int, int]] = deque()
         self.signal_seq = 0
+        self._early: list[int] | None = []  # None: the owner has told how far its numbers are
         self.window: tuple[int, int] | None = None
         self.moving = False
         self.on_ack: Callable[[str, int], None] = lambda stream, offset: None
@@ -150,10 +150,6 @@ class Terminal:
         """Say again what is acknowledged (the owner is new or was restarted)."""
         for stream in STREAMS:
             self._acknowledge(stream, again=True)
-
-    def ended(self, totals: dict[str, int]) -> bool:
-        """Whether all output up to the totals of the ended job is here."""
-        return all(self.received(stream) >= total for stream, total in totals.items())
 
     def drained(self) -> bool:
         """Whether every deputy has been sent all output."""
@@ -230,7 +226,7 @@ class Terminal:
         self.tell(self.input_state())
 
     def adopt_input(self, taken: int, sig_taken: int) -> None:
-        """After a restart of this engine: the owner's word is all that is known of what was typed."""
+        """The owner's first word: after a restart of this engine it is all that is known of what was typed."""
         if taken > self.typed:
             self.typed = taken
             # Until now a deputy that knew more than we did spoke into a gap.
@@ -238,6 +234,9 @@ class Terminal:
         self.took_input(taken)
         self.signal_seq = max(self.signal_seq, sig_taken)
         self.took_signals(sig_taken)
+        early, self._early = self._early or (), None
+        for signum in early:
+            self.signal(signum)
 
     def resend_input(self, taken: int, sig_taken: int) -> None:
         """Give the owner (again) all that it has not taken."""
@@ -253,6 +252,9 @@ class Terminal:
 
     def signal(self, signum: int) -> None:
         """Number a signal and keep it until the owner has applied it."""
+        if self._early is not None:
+            self._early.append(signum)
+            return
         self.signal_seq += 1
         self._signals.append((self.signal_seq, signum))
         self.on_signal(self.signal_seq, signum)
