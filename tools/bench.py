@@ -1,7 +1,7 @@
 """`make bench`: the numbers the project promises, each against its reference in the same run.
 
 Prints a table and ends with 1 if a promise is broken.  Runs in a lab of its own; about three minutes.
-bench.py [hop] [idle] [tui]    only these
+bench.py [start] [hop] [idle] [tui]    only these
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 OMVIEW = str(Path(PYTHON).parent / "omview")
 LAB = "bench"
+STARTS = 9
 HOPS = 6
 IDLE_SECONDS = 20.0
 TUI_SECONDS = 20.0
@@ -69,6 +70,18 @@ def hosts(count: int) -> Iterator[lab.LabStatus]:
         yield status
     finally:
         lab.down(LAB)
+
+
+def start() -> list[Number]:
+    """What starting a verb costs: from the shell to the answer, here that no engine runs."""
+    with tempfile.TemporaryDirectory() as empty:
+        env = {**os.environ, "XDG_RUNTIME_DIR": empty, "XDG_STATE_HOME": empty}
+        took = []
+        for _ in range(STARTS):
+            begun = time.monotonic()
+            subprocess.run([OMVIEW, "nodes"], env=env, capture_output=True, check=False)
+            took.append(time.monotonic() - begun)
+    return [Number("start of a listing verb, median", statistics.median(took), 0.3, "s", "promised")]
 
 
 def hop() -> list[Number]:
@@ -187,8 +200,8 @@ def main() -> int:
     os.chdir(HERE.parent)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled once, not at every start
     subprocess.run([PYTHON, "-m", "compileall", "-q", "omcore", "omview"], check=True)
-    chosen = sys.argv[1:] or ["hop", "idle", "tui"]
-    numbers = [number for name in chosen for number in {"hop": hop, "idle": idle, "tui": tui}[name]()]
+    chosen = sys.argv[1:] or ["start", "hop", "idle", "tui"]
+    numbers = [number for name in chosen for number in {"start": start, "hop": hop, "idle": idle, "tui": tui}[name]()]
     for number in numbers:
         verdict = "ok  " if number.kept else "OVER"
         measured, most = f"{number.value:8.3f}", f"{number.limit:.3f}"

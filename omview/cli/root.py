@@ -124,9 +124,8 @@ def complain(text: str, hint: str = "") -> None:
     from omcore.text import clean
 
     text = clean(text.strip(), 1000)
-    first = text.split(" ", 1)[0]
-    head = text[:1].upper() + text[1:] if first.isalpha() and first != "omview" else text
-    print(f"omview: {head}{'' if head.endswith(('.', '?', '!')) else '.'}", file=sys.stderr)
+    # Not capitalised: the first word may be the name of a job or a node, which has to be typed as it is shown.
+    print(f"omview: {text}{'' if text.endswith(('.', '?', '!')) else '.'}", file=sys.stderr)
     if hint:
         print(f"  hint: {clean(hint.strip(), 1000)}", file=sys.stderr)
 

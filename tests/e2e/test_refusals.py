@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from omcore.checkpoint.criu import find_criu
 from tests.e2e.kit import Cluster, counted, finish
 
 pytestmark = [pytest.mark.lab, pytest.mark.criu, pytest.mark.slow]
@@ -148,6 +150,52 @@ def test_a_destination_without_criu_or_with_an_old_one(cluster: Cluster, ticker:
     finally:
         cluster.restart("node3")
     cluster.migrate(ticker, "node3")
+
+
+@pytest.fixture
+def cannot_restore(cluster: Cluster) -> Iterator[None]:
+    """node2 has a CRIU that does everything but restore."""
+    real = find_criu()
+    assert real is not None
+    script = cluster.shared / "half" / "criu"
+    script.parent.mkdir(exist_ok=True)
+    words = shlex.join(real.command)
+    script.write_text(f'#!/bin/sh\ncase " $* " in *" restore "*) exit 1;; esac\nexec {words} "$@"\n')
+    script.chmod(0o755)
+    cluster.restart("node2", f"OMVIEW_CRIU={script}")
+    yield
+    cluster.restart("node2")
+
+
+@pytest.mark.usefixtures("cannot_restore")
+def test_a_restore_that_fails_takes_the_move_back(cluster: Cluster, ticker: str) -> None:
+    answer = cluster.omview("node1", "migrate", ticker, "node2")
+    refused(answer, ticker, "node1")
+    cluster.until(ticker, state="running", node="node1")
+    cluster.migrate(ticker, "node3")
+    assert cluster.leftovers() == []
+
+
+@pytest.mark.usefixtures("cannot_restore")
+def test_a_job_with_locks_is_rebuilt_where_it_was(cluster: Cluster) -> None:
+    lock, stop = cluster.shared / "lock", cluster.shared / "stop-locker"
+    script = (
+        "import fcntl, os, time\n"
+        f"file = open({str(lock)!r}, 'w'); fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "number = 0\n"
+        f"while not os.path.exists({str(stop)!r}):\n"
+        "    print(number, flush=True); number += 1; time.sleep(0.005)\n"
+    )
+    job = cluster.start("node1", "--name", "locker", "--", "python3", "-c", script)
+    cluster.until("locker", state="running")
+    refused(cluster.omview("node1", "migrate", "locker", "node2"), "locker", "node1")
+    cluster.until("locker", state="running", node="node1")
+    cluster.migrate("locker", "node3")
+    stop.touch()
+    status, out, _ = finish(job)
+    assert status == 0
+    counted(out)
+    assert cluster.leftovers() == []
 
 
 def test_a_destination_that_dies_in_the_middle(cluster: Cluster) -> None:
