@@ -79,8 +79,8 @@ while True:
 _SCRIPTS = {"primes.py": _PRIMES, "pi.py": _PI, "squares.sh": _SQUARES, "diary.py": _DIARY, "life.py": _LIFE}
 _JOBS = (  # name, number of the host, command; those that burn come last, for they slow the start of the others
     ("diary", 2, ("python3", "diary.py")),
-    ("life", 2, ("python3", "life.py")),
-    ("squares", 1, ("bash", "squares.sh")),
+    ("life", 1, ("python3", "life.py")),
+    ("squares", 2, ("bash", "squares.sh")),
     ("primes", 1, ("python3", "primes.py")),
     ("pi", 1, ("python3", "pi.py")),
 )
