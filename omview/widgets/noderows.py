@@ -46,7 +46,7 @@ def _plan(width: int, names: int) -> _Plan:
     mem_bar = 4 if width >= 80 else 0
     trend_width = 8 if width >= 72 else 0
     fixed = 6 + name_width + 2 + 9 + (trend_width + 3 if trend_width else 0) + 7 + 5 + mem_bar + 1 + 12 + 8
-    spare = width - fixed - 13
+    spare = width - fixed - 13 + (6 if trend_width and width < 100 else 3 if not trend_width else 0)
     extra = []
     for head, size, value in _EXTRAS:
         if spare >= size + 2 + 6 and width >= 100:
