@@ -131,10 +131,11 @@ def _row(sheet: Sheet, y: int, node: NodeView, look: Look, plan: _Plan, scale: f
 
 def _counts(sheet: Sheet, x: int, y: int, node: NodeView, look: Look) -> None:
     own, guests, away, _ = job_counts(node, look)
+    end = sheet.width - 2 - len(fmt.age(look.age(node)))  # the age stands at the right
     if not own + guests + away:
         sheet.put(x, y, "·", "faint")
     for count, sign, spec in ((own, "●", "own"), (guests, "◆", "guest"), (away, "◇", "own")):
-        if count and x + 1 + len(str(count)) <= sheet.width - 8:  # the age stands there
+        if count and x + 1 + len(str(count)) <= end:
             x = sheet.ink(x, y, [(sign, spec), (str(count), "text")]) + 1
 
 
