@@ -14,10 +14,9 @@ import queue
 import signal
 import stat
 import struct
-import sys
 import termios
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from omcore import requests
@@ -64,13 +63,13 @@ def pack_termios(fd: int) -> bytes:
 class Writer(threading.Thread):
     """Writes one stream to one descriptor in order, off the event loop: a paused pager must not stop the signals."""
 
-    def __init__(self, fd: int, done: Callable[[int, bool], None]) -> None:
+    def __init__(self, fd: int, done: Callable[[int, OSError | None], None]) -> None:
         super().__init__(daemon=True)
         self._fd = fd
         self._done = done
         self._loop = asyncio.get_running_loop()
         self._items: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._broken = False
+        self._broken: OSError | None = None
         self.start()
 
     def put(self, data: bytes | None) -> None:
@@ -81,13 +80,13 @@ class Writer(threading.Thread):
         """Thread body."""
         while (data := self._items.get()) is not None:
             view = memoryview(data)
-            while view and not self._broken:
+            while view and self._broken is None:
                 try:
                     view = view[os.write(self._fd, view) :]
                 except BlockingIOError:
                     threading.Event().wait(0.01)  # somebody left the descriptor non-blocking
-                except OSError:
-                    self._broken = True
+                except OSError as error:
+                    self._broken = error
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._done, len(data), self._broken)
 
@@ -137,6 +136,21 @@ class RawMode:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
             self._saved = None
+
+
+def fill_standard_fds() -> None:
+    """Give 0, 1 and 2 to nobody else where the caller closed them (`<&-`): what is opened there fails as before."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free descriptor is this one.  Reading from 0 and writing to 1 and 2 must fail.
+            os.open(os.devnull, os.O_WRONLY if fd == 0 else os.O_RDONLY)
+
+
+def not_ignored(numbers: Iterable[int]) -> tuple[int, ...]:
+    """Those signals that our caller did not have ignored (`nohup`, `&` in a script): the job must not get them."""
+    return tuple(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
 
 
 def foreground(fd: int) -> bool:
@@ -190,11 +204,16 @@ class Deputy:
         self._received = dict.fromkeys(ORDER, 0)  # next offset we expect
         self._written = dict.fromkeys(ORDER, 0)
         self._broken: set[str] = set()
+        self._lost_output = False  # a program that wrote it itself would have failed
         self._kept = bytearray()  # typed, not yet taken for good
         self._kept_at = 0
         self._sent_to = 0
         self._eof = False
         self._reading = False
+        self._alone = False  # no engine for so long that the caller may leave
+        self._early: list[int] = []  # signals that came while nobody was there to take them
+        self._watched: tuple[int, ...] = ()
+        self._status = 0  # when the caller leaves: 0, or minus the signal that made us leave
         self._left = asyncio.Event()
         self._idle = asyncio.Event()
         self._room = asyncio.Event()
@@ -211,8 +230,8 @@ class Deputy:
 
     async def _live(self, client: SocketClient, stream: Stream) -> int:
         loop = asyncio.get_running_loop()
-        watched = (*FORWARDED, signal.SIGWINCH, signal.SIGCONT) if self._own else (signal.SIGWINCH, signal.SIGCONT)
-        for number in watched:
+        self._watched = (*not_ignored(FORWARDED), signal.SIGWINCH, signal.SIGCONT)
+        for number in self._watched:
             loop.add_signal_handler(number, self._signalled, number)
         leave = asyncio.create_task(self._left.wait())
         try:
@@ -222,14 +241,18 @@ class Deputy:
                 if leave.done() and not follow.done():
                     follow.cancel()
                     stream.cancel()
-                    return 0
+                    return self._status
                 try:
                     return await follow
                 except EngineUnreachable:
                     if self._job is None:
                         raise
+                    self._stream = None
                     await client.close()
-                    client, stream = await self._reconnect()
+                    found = await self._reconnect()
+                    if found is None:
+                        return self._status
+                    client, stream = found
         finally:
             leave.cancel()
             self._stop_reading()
@@ -237,27 +260,27 @@ class Deputy:
                 self._raw.leave()
             await client.close()
 
-    async def _reconnect(self) -> tuple[SocketClient, Stream]:
-        """Wait for an engine and take the terminal up where it was."""
+    async def _reconnect(self) -> tuple[SocketClient, Stream] | None:
+        """Wait for an engine and take the terminal up where it was; None: the caller leaves."""
         assert self._job is not None
-        pause, waited, told = 0.1, 0.0, False
-        while True:
+        pause, waited = 0.1, 0.0
+        while not self._left.is_set():
             with contextlib.suppress(OmError):
                 client = await self._connect()
-                offsets = (self._written["out"], self._written["err"], self._written["tty"])
-                self._received = dict(self._written)
+                self._alone = False
+                # What was received is written by us, even if a slow reader keeps it waiting here for now.
+                offsets = (self._received["out"], self._received["err"], self._received["tty"])
                 rows, cols = window_size(self._caller.screen or 0)
                 return client, client.attach(requests.Attach(self._job, offsets, rows, cols))
-            if waited > 3 and not told:
-                told = True
-                self._say(
-                    "the engine is gone; the job goes on. Waiting for an engine (start one: omview serve --daemon)"
-                )
-            try:
+            if waited > 3 and not self._alone:
+                self._alone = True
+                self._say("the engine is gone; the job goes on. Waiting for an engine (omview serve --daemon).")
+                self._say(f"^C leaves; to come back: omview attach {self._job}")
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._left.wait(), pause)
-            except TimeoutError:
-                waited += pause
-                pause = min(2.0, pause * 1.5)
+            waited += pause
+            pause = min(2.0, pause * 1.5)
+        return None
 
     async def _follow(self, stream: Stream) -> int:
         self._stream = stream
@@ -277,6 +300,8 @@ class Deputy:
                     await self._flush()
                     if item.text:
                         self._say(item.text)
+                    if item.status == 0 and self._lost_output:
+                        return 1
                     return 255 if item.status is None else item.status
                 case _:
                     pass
@@ -285,6 +310,11 @@ class Deputy:
     def _attached(self, item: requests.Attached) -> None:
         first = self._job is None
         self._job, self._tty = item.job, item.tty
+        for name in self._broken:
+            self._close_output(name)
+        for number in self._early:
+            self._stream_signal(number)
+        self._early.clear()
         if first:
             self._kept_at = self._sent_to = item.typed
             if 0 in self._caller.tty and 0 in self._tty:
@@ -299,29 +329,39 @@ class Deputy:
 
     def _output(self, item: requests.Output) -> None:
         expected = self._received[item.stream]
-        if self._job is not None and item.offset > expected and self._written[item.stream] == expected == 0:
-            expected = self._written[item.stream] = item.offset  # attached in the middle
-        data = item.data[max(0, expected - item.offset) :]
-        if item.offset > expected or not data:
+        if item.offset > expected:  # attached in the middle, or away for longer than the engine keeps output
+            if expected:
+                self._say(f"{item.offset - expected} bytes of output were printed while no terminal was connected")
+            self._written[item.stream] += item.offset - expected
+            expected = item.offset
+        data = item.data[expected - item.offset :]
+        if not data:
             return
         self._received[item.stream] = expected + len(data)
         writer = self._writers.get(item.stream)
         if writer is None:
             fd = self._caller.screen if item.stream == "tty" else STREAM_FDS[item.stream]
             name = item.stream
-            writer = Writer(1 if fd is None else fd, lambda size, broken: self._wrote(name, size, broken))
+            writer = Writer(1 if fd is None else fd, lambda size, error: self._wrote(name, size, error))
             self._writers[item.stream] = writer
         writer.put(data)
 
-    def _wrote(self, name: str, size: int, broken: bool) -> None:
+    def _wrote(self, name: str, size: int, error: OSError | None) -> None:
         self._written[name] += size
         if self._stream is not None:
             self._stream.send(requests.Consumed(name, self._written[name]))
-            if broken and name not in self._broken:
-                self._broken.add(name)
-                self._stream.send(requests.CloseOutput(name))
+        if error is not None and name not in self._broken:
+            self._broken.add(name)
+            if not isinstance(error, BrokenPipeError):
+                self._lost_output = True
+                self._say(f"its output cannot be written: {error.strerror}")
+            self._close_output(name)
         if self._written == self._received:
             self._idle.set()
+
+    def _close_output(self, name: str) -> None:
+        if self._stream is not None:
+            self._stream.send(requests.CloseOutput(name))
 
     async def _flush(self) -> None:
         while self._written != self._received:
@@ -345,10 +385,10 @@ class Deputy:
         except OSError:
             self._typed_eof()
             return
-        if stat.S_ISREG(kind) or (stat.S_ISCHR(kind) and not os.isatty(0)):
-            self._file = asyncio.create_task(self._read_file())
-        else:
+        if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or os.isatty(0):
             asyncio.get_running_loop().add_reader(0, self._readable)
+        else:  # a file, /dev/null: always ready, and nothing that epoll would take
+            self._file = asyncio.create_task(self._read_file())
 
     def _stop_reading(self) -> None:
         if self._reading:
@@ -364,7 +404,10 @@ class Deputy:
             while self._full():
                 self._room.clear()
                 await self._room.wait()
-            self._take(os.read(0, CHUNK))
+            try:
+                self._take(os.read(0, CHUNK))
+            except OSError:  # a directory, or open for writing only
+                self._typed_eof()
             if self._stream is not None:
                 await self._stream.drain()
 
@@ -383,11 +426,13 @@ class Deputy:
         if not data:
             self._typed_eof()
             return
+        if self._alone and b"\x03" in data:
+            self._leave(-signal.SIGINT)
         if self._escape is not None and self._raw is not None:
             data, leave = self._escape.filter(data)
             if leave:
                 self._say("detached; the job goes on")
-                self._left.set()
+                self._leave(0)
         self._kept += data
         self._push()
 
@@ -414,6 +459,9 @@ class Deputy:
         if item.typed > self._kept_at + len(self._kept):  # another terminal typed too
             self._kept_at = self._sent_to = item.typed
             self._kept.clear()
+        if item.again and item.typed >= self._kept_at:
+            self._sent_to = item.typed
+            self._push()
         self._room.set()
         if not self._full():
             self._start_reading()
@@ -427,30 +475,52 @@ class Deputy:
                 self._stream.send(requests.Resize(rows, cols))
         elif number == signal.SIGCONT:
             self._start_reading()
-        elif self._stream is not None and self._job is not None:
+        elif self._own and not self._alone:
+            self._stream_signal(number)
+        elif number == signal.SIGTSTP:
+            self._pause(number)
+        else:
+            self._leave(-number)
+
+    def _leave(self, status: int) -> None:
+        """End without the job; `status` as that of a job."""
+        self._status = status
+        self._left.set()
+
+    def _stream_signal(self, number: int) -> None:
+        """Pass a signal on, or keep it until somebody is there to take it."""
+        if self._stream is None or self._job is None:
+            self._early.append(number)
+        else:
             self._stream.send(requests.SendSignal(number))
 
     def _suspend(self, signum: int) -> None:
         """The job was stopped: so are we, as the shell expects; when we go on, so does the job."""
         if not self._own or self._caller.screen is None:
             return
+        # The whole group, so that a shell sees a pipeline stop as one.
+        self._pause(signal.SIGTSTP if signum == signal.SIGSTOP else signum, group=True)
+        self._stream_signal(signal.SIGCONT)
+
+    def _pause(self, signum: int, group: bool = False) -> None:
+        """Give the terminal back and stop until somebody continues us."""
         self._stop_reading()
         if self._raw:
             self._raw.leave()
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        # The whole group, so that a shell sees a pipeline stop as one.
-        os.killpg(0, signal.SIGTSTP if signum in (signal.SIGTSTP, signal.SIGSTOP) else signum)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, self._signalled, signal.SIGTSTP)
-        if self._stream is not None:
-            rows, cols = window_size(self._caller.screen)
-            self._stream.send(requests.Resize(rows, cols))
-            self._stream.send(requests.SendSignal(signal.SIGCONT))
+        handled = signum in self._watched
+        if handled:
+            asyncio.get_running_loop().remove_signal_handler(signum)
+        os.kill(0 if group else os.getpid(), signum)
+        if handled:
+            asyncio.get_running_loop().add_signal_handler(signum, self._signalled, signum)
+        if self._stream is not None and self._caller.screen is not None:
+            self._stream.send(requests.Resize(*window_size(self._caller.screen)))
         self._start_reading()
 
     def _say(self, text: str) -> None:
         ending = "\r\n" if self._raw is not None else "\n"
-        sys.stderr.write(f"omview: {text}{ending}")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            os.write(2, f"omview: {text}{ending}".encode(errors="replace"))
 
 
 def end_like(status: int) -> int:

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 
 import click
 
@@ -15,9 +16,9 @@ from omcore import requests
 from omcore.client import SocketClient, connect
 from omcore.errors import UsageError
 from omcore.service import connect_or_start
-from omcore.types import RunSpec
+from omcore.types import JobId, RunSpec
 from omview.cli.naming import find_job
-from omview.deputy import Caller, Deputy, end_like, window_size
+from omview.deputy import Caller, Deputy, end_like, fill_standard_fds, pack_termios, window_size
 
 LIMITS = tuple(
     getattr(resource, name)
@@ -38,6 +39,7 @@ def run(name: str, on: str, detach: bool, no_tty: bool, command: tuple[str, ...]
     Streams, signals, window size, ^C, ^Z and the exit status are the program's own: pipes and redirections work as
     they would without `omview run --`.
     """
+    fill_standard_fds()
     spec = make_spec(command, name=name, on=on, detach=detach, tty=not no_tty)
     status = asyncio.run(_run(spec))
     sys.exit(end_like(status))
@@ -55,21 +57,39 @@ def make_spec(command: tuple[str, ...], *, name: str, on: str, detach: bool, tty
     fds = caller.tty if tty else ()
     if detach and fds:
         fds = (0, 1, 2)
+    for word in (cwd, *command):
+        if not is_text(word):
+            raise UsageError(f"{os.fsencode(word)!r} is not UTF-8 text.", "Rename it, or run it from a script.")
     mask = os.umask(0)
     os.umask(mask)
     return RunSpec(
         command=command,
         cwd=cwd,
-        env=tuple(f"{key}={value}" for key, value in os.environ.items()),
+        env=tuple(environment()),
         name=name,
         on=on,
         detach=detach,
         tty=fds,
         rows=rows,
         cols=cols,
+        term=pack_termios(screen) if fds and screen is not None else b"",
         umask=mask,
         limits=tuple((what, *resource.getrlimit(what)) for what in LIMITS),
     )
+
+
+def is_text(word: str) -> bool:
+    """Whether it can be sent: text, not bytes of another encoding."""
+    return not any("\ud800" <= char <= "\udfff" for char in word)
+
+
+def environment() -> Iterator[str]:
+    """Our environment for the job; what is not text cannot travel, and is said to stay."""
+    for key, value in os.environ.items():
+        if is_text(key + value):
+            yield f"{key}={value}"
+        else:
+            click.echo(f"omview: the variable {ascii(key)} is not UTF-8 text and stays here", err=True)
 
 
 async def _run(spec: RunSpec) -> int:
@@ -87,6 +107,7 @@ async def _run(spec: RunSpec) -> int:
 @click.argument("job")
 def attach(job: str) -> None:
     """Connect this terminal to JOB again; `~.` at the start of a line leaves it running."""
+    fill_standard_fds()
     sys.exit(end_like(asyncio.run(_attach(job))))
 
 
@@ -114,7 +135,7 @@ async def _logs(word: str, follow: bool) -> None:
         await _print(client, found.id, follow)
 
 
-async def _print(client: SocketClient, job: requests.JobId, follow: bool) -> None:
+async def _print(client: SocketClient, job: JobId, follow: bool) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     stream = client.logs(job, follow)
     async for item in stream:

@@ -287,8 +287,10 @@ async def test_a_node_cannot_fill_our_memory(monkeypatch: pytest.MonkeyPatch) ->
 async def test_two_faces_share_one_scan() -> None:
     pair = Pair()
     faces = [Face(pair.lists[1], (1,)) for _ in range(3)]
-    while not all(face.rows for face in faces):
-        await asyncio.sleep(0)
+    await pair.lists[1].scan(pair.now, 10.0)
+    for face in faces:
+        await face.settle()
+        assert face.rows
     assert pair.sensors[1].scans == 1
     for face in faces:
         await face.close()

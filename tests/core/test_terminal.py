@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omcore.jobs import terminal as module
 from omcore.jobs.relay import OutRelay
 from omcore.jobs.terminal import STREAMS, WINDOW, LogFile, Terminal
 from omcore.requests import InputState, Output
@@ -167,14 +167,14 @@ def test_old_output_is_freed_but_what_a_viewer_needs(tmp_path: Path, held: bool)
 
 def test_a_full_disk_counts_only_what_was_written(terminal: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     room = 3
-    write = module.os.pwrite
+    write = os.pwrite
 
     def pwrite(fd: int, data: memoryview, offset: int) -> int:
         if offset >= room:
             raise OSError(28, "No space left on device")
         return write(fd, data[: room - offset], offset)
 
-    monkeypatch.setattr(module.os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "pwrite", pwrite)
     viewer = Viewer()
     terminal.attach(viewer, (0, 0, 0))
     with pytest.raises(OSError, match="No space"):
@@ -319,7 +319,7 @@ def test_every_byte_arrives_once_over_a_bad_network(writes: list[tuple[str, byte
         terminal.attach(viewer, (0, 0, 0))
         relay = OutRelay(dict.fromkeys(STREAMS, 0))
         there, back = Channel(rng, loss), Channel(rng, loss)
-        terminal.on_ack = lambda *ack: back.put(ack)
+        terminal.on_ack = lambda stream, offset: back.put((stream, offset))
         made = dict.fromkeys(STREAMS, b"")
         now, todo = 0.0, list(writes)
         while todo or any(relay.acked[stream] < len(made[stream]) for stream in STREAMS):
@@ -336,7 +336,7 @@ def test_every_byte_arrives_once_over_a_bad_network(writes: list[tuple[str, byte
             while (item := there.take()) is not None:
                 terminal.deliver(*item)
             while (ack := back.take()) is not None:
-                relay.acknowledged(*ack, now)
+                relay.acknowledged(ack[0], ack[1], now)
         for stream in STREAMS:
             assert viewer.text(stream) == made[stream]
             assert terminal.received(stream) == len(made[stream])
