@@ -18,9 +18,10 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         fail "apt-get could not install $package" "look at: apt-get install $package"
 fi
 
-[ -x .venv/bin/python ] || { rm -rf .venv; "$python" -m venv .venv; }
+pip() { .venv/bin/python -m pip "$@"; }
+pip --version >/dev/null 2>&1 || { rm -rf .venv; "$python" -m venv .venv; } # a half-made one is made anew
 echo "installing omview and its tools into .venv ..."
-# Dependency groups came with pip 25.1; Debian 12 ships 23.
-.venv/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
-.venv/bin/python -m pip install -q --disable-pip-version-check -e . --group dev ||
+# Dependency groups came with pip 25.1; Debian 12 ships 23.  -qq: errors only, no word on this machine's settings.
+pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1' &&
+    pip install -qq --disable-pip-version-check -e . --group dev ||
     fail "pip could not install the dependencies" "is there a network, and does pip reach its index?"
