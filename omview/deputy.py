@@ -222,19 +222,20 @@ class Deputy:
 
     async def run(self, client: SocketClient, spec: RunSpec) -> int:
         """Start a job and stand for it; returns its exit code, or minus its signal."""
-        return await self._live(client, client.run(spec))
+        return await self._live(client, requests.Run(spec))
 
     async def attach(self, client: SocketClient, request: requests.Attach) -> int:
         """Connect to a job that runs already."""
-        return await self._live(client, client.attach(request))
+        return await self._live(client, request)
 
-    async def _live(self, client: SocketClient, stream: Stream) -> int:
+    async def _live(self, client: SocketClient, request: requests.Run | requests.Attach) -> int:
         loop = asyncio.get_running_loop()
         self._watched = (*not_ignored(FORWARDED), signal.SIGWINCH, signal.SIGCONT)
         for number in self._watched:
             loop.add_signal_handler(number, self._signalled, number)
         leave = asyncio.create_task(self._left.wait())
         try:
+            stream = client.open(request)  # not before: from now on signals are the job's business
             while True:
                 follow = asyncio.create_task(self._follow(stream))
                 await asyncio.wait({follow, leave}, return_when=asyncio.FIRST_COMPLETED)
