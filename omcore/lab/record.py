@@ -169,10 +169,11 @@ def sweep(directory: Path) -> None:
     status = read(directory)
     for path in status.leftovers if status else ():
         cgroups.remove(path)
-    shutil.rmtree(demo_directory(directory.name), ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)
-    with suppress(OSError):
-        directory.parent.rmdir()  # the last lab takes the common directory with it
+    demo = demo_directory(directory.name)
+    for one in (demo, directory):
+        shutil.rmtree(one, ignore_errors=True)
+        with suppress(OSError):
+            one.parent.rmdir()  # the last lab takes the common directory with it
 
 
 def _lock(directory: Path) -> int | None:
