@@ -429,12 +429,15 @@ class ProcessScreen(OmScreen):
         entry.styles.width = width
         entry.value = self.text
         entry.cursor_position = len(self.text)
+        # At once and not by `focus()`, which waits its turn: what is typed behind the slash belongs into the line.
         entry.add_class("-open")
-        entry.focus()
+        entry.display = True
+        self.set_focus(entry)
 
     def _close_entry(self) -> None:
         entry = self.query_one("#entry", Input)
         entry.remove_class("-open")
+        entry.display = False
         self.set_focus(None)
         self.redraw()
 
