@@ -87,6 +87,7 @@ class Calls:
         try:
             body = await self._answer(sender, PEER.decode(call.body))
             answer = Answer(call.number, PEER.encode(body))
+            PEER.encode(answer)  # both must fit
         except OmError as error:
             answer = Answer(call.number, b"", type(error).__name__, error.text[:400], error.hint[:400])
         if call.number in seen:

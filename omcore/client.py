@@ -116,9 +116,9 @@ class Stream:
         await self._client.drain()
 
     def cancel(self) -> None:
-        """Tell the engine that nobody listens any more."""
-        self._client.write(self._number, requests.Cancel())
-        self._client.forget(self._number)
+        """Tell the engine that nobody listens any more; nothing once the request is answered."""
+        if self._client.forget(self._number):
+            self._client.write(self._number, requests.Cancel())
 
 
 class SocketClient:
@@ -167,9 +167,15 @@ class SocketClient:
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
-    def forget(self, number: int) -> None:
-        """Drop what still comes under this request."""
-        self._streams.pop(number, None)
+    def forget(self, number: int) -> bool:
+        """Drop what still comes under this request, and what came: nobody else shall wait behind it.
+
+        False when it was dropped before.
+        """
+        stream = self._streams.pop(number, None)
+        while stream is not None and not stream.inbox.empty():
+            stream.inbox.get_nowait()
+        return stream is not None
 
     def open(self, message: object) -> Stream:
         """Begin a request; raises `EngineUnreachable` when the engine is gone."""
@@ -182,15 +188,14 @@ class SocketClient:
 
     async def _one(self, message: object, kind: type[T]) -> T:
         answer: T | None = None
-        async for item in self.open(message):
-            if isinstance(item, kind):
-                answer = item
+        async for item in self._items(message, kind):
+            answer = item
         if answer is None:
             raise ProtocolError("The engine did not answer the question.", "Is it of another version?")
         return answer
 
     async def _done(self, message: object) -> None:
-        async for _ in self.open(message):
+        async for _ in self._items(message, object):
             pass
 
     async def _items(self, message: object, kind: type[T]) -> AsyncIterator[T]:
@@ -294,10 +299,12 @@ async def connect(path: Path | None = None) -> SocketClient:
     writer.write(frame(0, requests.Hello()))
     try:
         _, answer = await asyncio.wait_for(read_frame(reader), 10)
+        if isinstance(answer, requests.Failed):
+            raise _error(answer)
     except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
         writer.close()
         raise EngineUnreachable("The engine hung up.", "See its log: omview doctor") from error
-    if isinstance(answer, requests.Failed):
+    except OmError:
         writer.close()
-        raise _error(answer)
+        raise
     return SocketClient(reader, writer)

@@ -18,6 +18,8 @@ HISTORY_S = 600
 MAX_EVENTS = 200
 KNOWN_FILE = "nodes.json"
 MAX_ADDRESSES = 8
+AHEAD_S = 24 * 3600
+"""A serial is its maker's clock: further ahead of ours than this it is refused, or nobody could ever follow it."""
 
 
 def load_known(state: Path) -> tuple[NodeInfo, ...]:
@@ -89,13 +91,16 @@ class Cluster:
         self.me = self.infos[me.id] = me
         self.numbers[me.number] = me.id
 
-    def learn(self, info: NodeInfo) -> bool:
-        """Take a peer's info of itself or another member; True when it was news."""
+    def learn(self, info: NodeInfo, itself: bool = False) -> bool:
+        """Take a peer's info of another member, or of `itself`; True when it was news.
+
+        What a node says of itself always counts: its clock may have been set back.  Hearsay must be newer.
+        """
         info = checked(info)
         old = self.infos.get(info.id)
         if old is None or info.id == self.me.id or self.numbers.get(info.number) != info.id:
             return False
-        if info.serial <= old.serial:
+        if info == old or info.serial > time.time() + AHEAD_S or (info.serial <= old.serial and not itself):
             return False
         self.infos[info.id] = info
         if info.addresses != old.addresses:
@@ -133,7 +138,7 @@ class Cluster:
         if len(named) > 1:
             numbers = ", ".join(str(self.infos[node].number) for node in named)
             raise UsageError(f"{len(named)} nodes are called {word}.", f"Use a number: {numbers}")
-        if word.isdigit() and int(word) in self.numbers:
+        if word.isdecimal() and len(word) < 10 and int(word) in self.numbers:
             return self.numbers[int(word)]
         keys = [node for node in self.infos if len(word) >= 6 and node.startswith(word)]
         if len(keys) == 1:

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 HEAD = struct.Struct(">II")
 MAX_CONNECTIONS = 256
 MAX_REQUESTS = 64
+HELLO_S = 30.0
+"""How long a face may take to greet."""
 CREDENTIALS = struct.Struct("3i")
 
 
@@ -130,7 +133,7 @@ class ControlServer:
         channels: dict[int, Channel] = {}
         try:
             await self._talk(reader, writer, uid, channels)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             pass
         except RemoteProtocolError as error:
             log.warning("control nonsense uid=%d error=%s", uid, error)
@@ -148,7 +151,7 @@ class ControlServer:
         uid: int,
         channels: dict[int, Channel],
     ) -> None:
-        _, hello = await asyncio.wait_for(read_frame(reader), 30)
+        _, hello = await asyncio.wait_for(read_frame(reader), HELLO_S)
         if not isinstance(hello, Hello) or hello.proto != PROTO:
             writer.write(frame(0, Failed("ProtocolError", "This engine speaks another version of omview.")))
             await writer.drain()
@@ -158,10 +161,13 @@ class ControlServer:
             number, message = await read_frame(reader)
             channel = channels.get(number)
             if channel is None:
+                if isinstance(message, Cancel):
+                    continue  # the answer was under way already
                 if len(channels) >= MAX_REQUESTS:
                     raise RemoteProtocolError("too many requests at once")
                 channel = channels[number] = Channel(number, uid, writer)
                 channel.task = asyncio.create_task(self._answer(message, channel, channels))
+                channel.task.add_done_callback(partial(_answered, channel))
             elif isinstance(message, Cancel):
                 if channel.task:
                     channel.task.cancel()
@@ -179,3 +185,12 @@ class ControlServer:
             pass
         finally:
             channels.pop(channel.number, None)
+
+
+def _answered(channel: Channel, task: asyncio.Task[None]) -> None:
+    """What nobody foresaw is logged, and the face that waits for the answer is told."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a request failed", exc_info=error)
+        channel.write(
+            Failed("OmError", f"The engine failed: {type(error).__name__}.", "Its log says more: omview doctor")
+        )

@@ -95,7 +95,7 @@ class Membership:
         if message.info.id != sender:
             raise RemoteProtocolError("a Hello in another's name")
         cluster = self._node.cluster
-        news = cluster.learn(message.info)
+        news = cluster.learn(message.info, itself=True)
         for info in message.known[:256]:
             news = cluster.learn(info) or news
         if message.want:
