@@ -80,17 +80,23 @@ def serve(name: str = "", listen: tuple[str, ...] = (), daemon: bool = False) ->
     asyncio.run(_serve(places, config, "user"))
 
 
-async def _start_background(name: str = "", listen: tuple[str, ...] = ()) -> SocketClient:
-    places, _ = settings(name, listen)
+def _spawn(log_path: Path, name: str, listen: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `omview serve` in a session of its own; also where its log begins."""
     words = [sys.executable, "-c", "from omview.__main__ import main; main()", "serve"]
     words += ["--name", name] if name else []
     for address in listen:
         words += ["--listen", address]
-    with open(places.engine_log, "ab") as output:
+    with open(log_path, "ab") as output:
         mark = output.tell()
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
         )
+    return child, mark
+
+
+async def _start_background(name: str = "", listen: tuple[str, ...] = ()) -> SocketClient:
+    places, _ = settings(name, listen)
+    child, mark = _spawn(places.engine_log, name, listen)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and child.poll() is None:
         with contextlib.suppress(EngineUnreachable):

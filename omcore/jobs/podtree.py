@@ -90,7 +90,7 @@ def go_on(keep_stopped: list[int]) -> None:
 
 def numbers(found: list[Task]) -> list[int]:
     """Every number an image of these tasks needs free: PIDs, thread ids, groups and sessions."""
-    used = set()
+    used: set[int] = set()
     for task in found:
         used.update((task.pid, task.pgid, task.sid))
         try:
