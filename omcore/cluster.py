@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from omcore.errors import RemoteProtocolError, UsageError
@@ -85,6 +86,17 @@ class Cluster:
                 self.infos[node] = known.get(node) or NodeInfo(node, number, f"node {number}")
         for node in [node for node in self.infos if node not in keep]:
             del self.infos[node]
+
+    def reached(self, node: NodeId, addresses: tuple[str, ...]) -> None:
+        """Where a member that has not greeted us yet can be dialled: it joined from there, or we joined it there."""
+        old = self.infos.get(node)
+        good = tuple(address for address in addresses if len(address) <= 80 and address.isprintable())
+        if old is None or old.serial or not good:
+            return
+        self.infos[node] = replace(old, addresses=good[:MAX_ADDRESSES])
+        self.on_address(node)
+        with contextlib.suppress(OSError):
+            save_known(self._state, self.infos.values())
 
     def update_me(self, me: NodeInfo) -> None:
         """Our own info has changed."""

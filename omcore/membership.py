@@ -11,7 +11,7 @@ from omcore import __version__, messages, requests
 from omcore.errors import OmError, RemoteProtocolError, UsageError
 from omcore.transport.addresses import default_listen, public_addresses
 from omcore.transport.ask import join
-from omcore.trust.invites import NeedsKeyholder, decode_join, encode, handle_join
+from omcore.trust.invites import Joined, NeedsKeyholder, decode_join, encode, handle_join
 from omcore.trust.tokens import join_address, parse_token
 from omcore.types import NodeId
 
@@ -158,10 +158,20 @@ class Membership:
         token = parse_token(text, time.time())
         if not self.listening:
             await self._listen()
-        await join(node.state, token, node.info.name, __version__, self.listening, time.time())
+        address = await join(node.state, token, node.info.name, __version__, self.listening, time.time())
         await self.changed()
+        self._met(token.inviter, (address, *(other for other in token.addresses if other != address)))
         number = node.info.number
         return f"This machine is now node {number} of that cluster."
+
+    def _met(self, node: NodeId, addresses: tuple[str, ...]) -> None:
+        """A new neighbour: greet it where we can reach it, and it tells us the rest."""
+        self._node.cluster.reached(node, addresses)
+        self.greet([node])
+
+    async def _admitted(self, node: NodeId, addresses: tuple[str, ...]) -> None:
+        await self.changed()
+        self._met(node, addresses)
 
     async def _forget(self, word: str) -> str:
         node = self._node
@@ -196,4 +206,5 @@ class Membership:
             return
         state.roster.save(node.places.state)
         node.transport.reply(packet, encode(answer), cut=True)
-        node.spawn(self.changed())
+        if isinstance(answer, Joined):
+            node.spawn(self._admitted(NodeId(question.node_key), question.addresses))

@@ -6,15 +6,14 @@ Loss is normal, so every message is either repeated until answered (`Call`, the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from omcore.handoff import messages as handoff
 from omcore.types import Check, JobId, JobView, Movable, NodeInfo, ProcDelta, ProcKey, RunSpec
 from omcore.wire import MAX_PEER_BYTES, Codec
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True):
     """Who I am and whom I know; `want`: please answer with yours."""
 
     info: NodeInfo
@@ -23,16 +22,14 @@ class Hello:
     roster: bytes = b""  # digest of the sender's roster
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A question; repeated until the `Answer` comes; the same number from the same node is answered once."""
 
     number: int
     body: bytes  # a message of this table
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """The answer to a `Call`; an empty `error` means `body` holds a message of this table."""
 
     number: int
@@ -42,33 +39,28 @@ class Answer:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(msgspec.Struct, frozen=True):
     """An answer without content."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskRoster:
+class AskRoster(msgspec.Struct, frozen=True):
     """Send me one page of your roster."""
 
     page: int
 
 
-@dataclass(frozen=True, slots=True)
-class RosterPage:
+class RosterPage(msgspec.Struct, frozen=True):
     """Answer to `AskRoster`: entries, which verify themselves."""
 
     entries: bytes
     pages: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskJobs:
+class AskJobs(msgspec.Struct, frozen=True):
     """Which jobs have their home at you, and which run at you?"""
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(msgspec.Struct, frozen=True):
     """What the node that runs a job measures of it."""
 
     job: JobId
@@ -81,24 +73,21 @@ class Figures:
     why_not: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Jobs:
+class Jobs(msgspec.Struct, frozen=True):
     """Answer to `AskJobs`."""
 
     homes: tuple[JobView, ...]
     held: tuple[Figures, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WatchProcesses:
+class WatchProcesses(msgspec.Struct, frozen=True):
     """Send me your process list: full once, then differences each second, for the next five seconds."""
 
     watch: int  # number of this watch; a new one starts with a full list
     have: int  # serial of the last page of this watch that arrived in order
 
 
-@dataclass(frozen=True, slots=True)
-class Processes:
+class Processes(msgspec.Struct, frozen=True):
     """One page of a watched process list; pages are numbered without gaps."""
 
     watch: int
@@ -107,15 +96,13 @@ class Processes:
     more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Examine:
+class Examine(msgspec.Struct, frozen=True):
     """To the node that runs a job: can it move, and what does it need elsewhere?"""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(msgspec.Struct, frozen=True):
     """Answer to `Examine`; `needs` is a packed `preflight.Needs`."""
 
     movable: Movable
@@ -125,45 +112,39 @@ class Examined:
     load: float  # runnable tasks of the job, per core of its node
 
 
-@dataclass(frozen=True, slots=True)
-class CheckNeeds:
+class CheckNeeds(msgspec.Struct, frozen=True):
     """To a possible destination: could this job live with you?"""
 
     needs: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NeedsChecked:
+class NeedsChecked(msgspec.Struct, frozen=True):
     """Answer to `CheckNeeds`."""
 
     checks: tuple[Check, ...]
     room_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """To a job's home: this request of a face at another node (a message of omcore.requests, encoded)."""
 
     request: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
+class Forwarded(msgspec.Struct, frozen=True):
     """Answer to `Forward`, encoded in the same way; empty: done."""
 
     answer: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class SignalHere:
+class SignalHere(msgspec.Struct, frozen=True):
     """Signal a process of yours, as the user of this cluster."""
 
     key: ProcKey
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True):
     """Start this job at you; its home is the sender."""
 
     job: JobId
@@ -171,15 +152,13 @@ class Launch:
     spec: RunSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
+class Launched(msgspec.Struct, frozen=True):
     """Answer to `Launch`."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOut:
+class StreamOut(msgspec.Struct, frozen=True):
     """Output of a job, from its owner to its home."""
 
     job: JobId
@@ -190,8 +169,7 @@ class StreamOut:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamAck:
+class StreamAck(msgspec.Struct, frozen=True):
     """Home has this stream before `offset`."""
 
     job: JobId
@@ -199,8 +177,7 @@ class StreamAck:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamIn:
+class StreamIn(msgspec.Struct, frozen=True):
     """Typed bytes, from home to owner; `eof`: nothing comes after them."""
 
     job: JobId
@@ -209,8 +186,7 @@ class StreamIn:
     eof: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StreamSignal:
+class StreamSignal(msgspec.Struct, frozen=True):
     """A numbered signal, from home to owner."""
 
     job: JobId
@@ -218,8 +194,7 @@ class StreamSignal:
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamResize:
+class StreamResize(msgspec.Struct, frozen=True):
     """The window at home."""
 
     job: JobId
@@ -227,16 +202,14 @@ class StreamResize:
     cols: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamClose:
+class StreamClose(msgspec.Struct, frozen=True):
     """Nobody reads this output stream any more."""
 
     job: JobId
     stream: str
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True):
     """From owner to home: I run it under this epoch, and this is what I have taken; sent on every change and once a
     second until `Welcome`."""
 
@@ -249,30 +222,26 @@ class Owner:
     hello: bool = False  # I am new or was restarted: tell me where you stand
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(msgspec.Struct, frozen=True):
     """From home to owner after `Owner(hello)`: what I have received."""
 
     job: JobId
     received: tuple[int, int, int]  # out, err, tty
 
 
-@dataclass(frozen=True, slots=True)
-class AskOwner:
+class AskOwner(msgspec.Struct, frozen=True):
     """From home: do you run this job, and how far are its streams?"""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class NotOwner:
+class NotOwner(msgspec.Struct, frozen=True):
     """Answer to `AskOwner`: I do not run it (home asks properly, with a PROBE, before it believes anything)."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed:
+class Progressed(msgspec.Struct, frozen=True):
     """From source and dest to home, for the faces only; nothing is decided by it.
 
     `step` is a `Step`; `frozen_s` is the part of the freeze that was spent at the sender.

@@ -7,7 +7,7 @@ under the number of the `Attach` or `Run` that opened it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from omcore.types import (
     ClusterView,
@@ -22,88 +22,76 @@ from omcore.types import (
 from omcore.wire import MAX_CONTROL_BYTES, PROTO, Codec
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True):
     """First frame of a face."""
 
     proto: int = PROTO
 
 
-@dataclass(frozen=True, slots=True)
-class Follow:
+class Follow(msgspec.Struct, frozen=True):
     """Send `ClusterView`s: one now, then one on change; `once` ends after the first."""
 
     once: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FollowProcesses:
+class FollowProcesses(msgspec.Struct, frozen=True):
     """Send `ProcDelta`s of these nodes (none: all), once a second; `once` ends after one full list of each."""
 
     nodes: tuple[int, ...] = ()
     once: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AskHistory:
+class AskHistory(msgspec.Struct, frozen=True):
     """Send one `Histories`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Histories:
+class Histories(msgspec.Struct, frozen=True):
     """Load of all nodes over the last minutes."""
 
     series: tuple[Series, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskPlan:
+class AskPlan(msgspec.Struct, frozen=True):
     """Send one `MovePlan`."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class Migrate:
+class Migrate(msgspec.Struct, frozen=True):
     """Move a job; answers one `MoveResult` when it ended."""
 
     job: JobId
     to: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True):
     """Forbid or allow moves of a job."""
 
     job: JobId
     locked: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(msgspec.Struct, frozen=True):
     """Signal a job wherever it runs."""
 
     job: JobId
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class SignalProcess:
+class SignalProcess(msgspec.Struct, frozen=True):
     """Signal any process of any node."""
 
     key: ProcKey
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """Start a job; answers `Attached` and, unless detached, streams its terminal."""
 
     spec: RunSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(msgspec.Struct, frozen=True):
     """Connect a terminal to a job.
 
     `offsets` = (out, err, tty) already written by a deputy that reconnects; -1: from what nobody has seen yet.
@@ -117,40 +105,34 @@ class Attach:
     view_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AskLogs:
+class AskLogs(msgspec.Struct, frozen=True):
     """Send the kept output of a job as `Output` items, oldest first."""
 
     job: JobId
     follow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Invite:
+class Invite(msgspec.Struct, frozen=True):
     """Make an invitation; answers one `Text` with the token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(msgspec.Struct, frozen=True):
     """Join another cluster with a token; answers one `Text`."""
 
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(msgspec.Struct, frozen=True):
     """Remove a node from the cluster for good."""
 
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """End the engine; jobs go on under their shims."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(msgspec.Struct, frozen=True):
     """A terminal is connected: where the streams stand."""
 
     job: JobId
@@ -159,8 +141,7 @@ class Attached:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """Bytes of a stream at an absolute offset."""
 
     stream: str  # out, err, tty
@@ -168,16 +149,14 @@ class Output:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Consumed:
+class Consumed(msgspec.Struct, frozen=True):
     """The deputy has written everything of `stream` before `offset`."""
 
     stream: str
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     """Typed bytes at an absolute offset; `eof`: nothing comes after them."""
 
     offset: int
@@ -185,8 +164,7 @@ class Input:
     eof: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class InputState:
+class InputState(msgspec.Struct, frozen=True):
     """`typed`: next offset expected; `taken`: the job has all before this for good, the deputy may forget it.
 
     `again`: bytes beyond `typed` were not accepted (the engine is new and knew nothing of those before), send them
@@ -198,64 +176,55 @@ class InputState:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CloseOutput:
+class CloseOutput(msgspec.Struct, frozen=True):
     """The reader of this stream is gone (`| head`): the job shall see its pipe closed."""
 
     stream: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resize:
+class Resize(msgspec.Struct, frozen=True):
     """The caller's window."""
 
     rows: int
     cols: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendSignal:
+class SendSignal(msgspec.Struct, frozen=True):
     """A signal the deputy received, for its job."""
 
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """The job was stopped by this signal (^Z)."""
 
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """One line for the person at the terminal."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobEnded(msgspec.Struct, frozen=True):
     """The job has ended and all its output was delivered: exit code, or minus the signal; None: lost."""
 
     status: int | None
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """An answer in words."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The request is answered in full."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The request failed; `kind` is the error class of omcore.errors."""
 
     kind: str
@@ -263,8 +232,7 @@ class Failed:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """The face no longer wants this request's items."""
 
 

@@ -45,6 +45,9 @@ def _finite(value: object) -> None:
         for key, item in value.items():
             _finite(key)
             _finite(item)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _finite(getattr(value, name))
     elif is_dataclass(value):
         for field in fields(value):
             _finite(getattr(value, field.name))
