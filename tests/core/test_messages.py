@@ -138,4 +138,4 @@ def test_every_message_is_frozen() -> None:
         if issubclass(kind, msgspec.Struct):
             assert kind.__struct_config__.frozen, kind
         else:
-            assert kind.__dataclass_params__.frozen, kind
+            assert vars(kind)["__dataclass_params__"].frozen, kind
