@@ -84,6 +84,21 @@ def test_news_of_an_address_is_told(cluster: Cluster) -> None:
     assert told == [key(2)]
 
 
+def test_who_joined_can_be_dialled_before_it_greets(cluster: Cluster, tmp_path: Path) -> None:
+    told: list[NodeId] = []
+    cluster.on_address = told.append
+    cluster.set_members((key(number), number) for number in (1, 2, 5))
+    cluster.reached(key(5), ("10.0.0.5:1", "x" * 81, "10.0.0.5:2\n"))
+    cluster.reached(key(2), ("10.6.6.6:1",))  # it has greeted us: its own word stands
+    cluster.reached(key(9), ("10.0.0.9:1",))
+    assert told == [key(5)]
+    assert cluster.infos[key(5)].addresses == ("10.0.0.5:1",)
+    again = Cluster(info(1, "ash"), tmp_path)
+    again.set_members([(key(1), 1), (key(5), 5)])
+    assert again.infos[key(5)].addresses == ("10.0.0.5:1",)
+    assert cluster.learn(info(5, "oak"))
+
+
 def test_nobody_speaks_for_strangers_for_us_or_under_anothers_number(cluster: Cluster) -> None:
     assert not cluster.learn(info(9, "stranger"))
     assert not cluster.learn(info(1, "not me", 10**9))
