@@ -9,6 +9,7 @@ from __future__ import annotations
 import locale
 import os
 import platform
+import pwd
 import re
 import shutil
 import stat
@@ -55,6 +56,7 @@ def examine(paths: Paths | None = None) -> tuple[DoctorLine, ...]:
             ptrace_lines(),
             program_lines(),
             place_lines(places),
+            logout_lines(places),
             terminal_lines(),
         )
         for line in lines
@@ -213,6 +215,18 @@ def place_lines(paths: Paths) -> Lines:
         yield _ok("engine", f"its socket is {paths.socket}")
     else:
         yield _ok("engine", "none runs; omview starts one by itself")
+
+
+def logout_lines(paths: Paths, run: Path = Path("/run"), lingers: Path = Path("/var/lib/systemd/linger")) -> Lines:
+    """Whether systemd takes the runtime directory away when this user logs out, and with it the way to the jobs."""
+    if os.geteuid() == 0 or not (run / "systemd/system").is_dir() or not paths.runtime.is_relative_to(run / "user"):
+        return
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    if (lingers / user).exists():
+        yield _ok("logout", "jobs and engine outlive your login")
+    else:
+        fix = f"loginctl enable-linger {user}"
+        yield _warn("logout", "systemd removes what the engine needs to find its jobs when you log out", fix)
 
 
 def terminal_lines() -> Lines:

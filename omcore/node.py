@@ -8,6 +8,7 @@ decides is elsewhere: gossip and handoff are pure, jobs drive themselves (`omcor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -121,6 +122,8 @@ class Node:
         await self.jobs.close()
         await self._say_goodbye()
         await self.transport.close()
+        with contextlib.suppress(OSError):  # images of a move that waits for the next engine stay
+            self.images.rmdir()
         os.close(self._lock_fd)
         log.info("stopped")
 

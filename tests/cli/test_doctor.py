@@ -93,3 +93,18 @@ def test_the_kind_of_cgroups_is_told(tmp_path: Path, folder: str, kind: str) -> 
     (proc / "self/cgroup").write_text("0::/mine\n")
     (line,) = doctor.cgroup_lines(proc, mount)
     assert (line.level, line.text) == ("ok", f"{kind}, ours to divide")
+
+
+def test_logging_out_is_warned_of_where_systemd_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    (tmp_path / "linger").mkdir()
+    runtime = tmp_path / "run/user/65534/omview"
+    paths = Paths(tmp_path, runtime, tmp_path, tmp_path, tmp_path)
+    (line,) = doctor.logout_lines(paths, tmp_path / "run", tmp_path / "linger")
+    assert (line.level, line.fix) == ("warn", "loginctl enable-linger nobody")
+    (tmp_path / "linger/nobody").touch()
+    (line,) = doctor.logout_lines(paths, tmp_path / "run", tmp_path / "linger")
+    assert line.level == "ok"
+    (tmp_path / "run/systemd/system").rmdir()
+    assert list(doctor.logout_lines(paths, tmp_path / "run", tmp_path / "linger")) == []
