@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import signal
@@ -98,12 +99,25 @@ async def _start_background(name: str = "", listen: tuple[str, ...] = ()) -> Soc
     places, _ = settings(name, listen)
     child, mark = _spawn(places.engine_log, name, listen)
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and child.poll() is None:
+    # Ours may end because another one was quicker: then that one is about to answer.
+    while time.monotonic() < deadline and (child.poll() is None or _locked(places.state)):
         with contextlib.suppress(EngineUnreachable):
             return await connect(places.socket)
         await asyncio.sleep(0.05)
     tail = places.engine_log.read_bytes()[mark:].decode(errors="replace").strip().splitlines()[-2:]
     raise EngineUnreachable("The engine did not start: " + " ".join(tail)[-300:], f"Its log: {places.engine_log}")
+
+
+def _locked(state: Path) -> bool:
+    """Whether an engine holds this state directory."""
+    try:
+        with open(state / "lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 async def connect_or_start() -> SocketClient:
