@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from itertools import permutations
 from random import Random
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -289,9 +289,9 @@ def test_ten_thousand_nodes_cost_milliseconds_and_few_megabytes() -> None:
             window.ages_ms, [window.bodies[i : i + 44] for i in range(0, len(window.bodies), 44)], 0, False
         )
         assert len(data) <= 90 + 48 * 512
-        started = perf_counter()
+        started = process_time()
         b.receive(data, 0, 1.0)
-        spent.append(perf_counter() - started)
+        spent.append(process_time() - started)
     assert min(spent) < 0.005
     state = [b._slots, b._numbers, b._born, b._serials, b._bodies, b._order]
     assert sum(map(sys.getsizeof, state)) + sum(map(sys.getsizeof, b._bodies)) + 32 * n < 5_000_000
