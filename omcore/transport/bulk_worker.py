@@ -445,6 +445,7 @@ def _listen_to_engine(lines: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def _cancelled(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: a second one would cut the cleaning up short
     raise TransferError("the transfer was cancelled")
 
 

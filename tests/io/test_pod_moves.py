@@ -126,12 +126,14 @@ async def test_a_stream_that_nobody_reads_stays_closed() -> None:
 
 async def test_a_pipeline_of_bash_goes_on() -> None:
     script = (
-        "seq 30000 | while read x; do echo $((x * 2)); done | awk '{s += $1} END {print s}' | sed s/^/sum=/; exit 4"
+        "{ seq 30000; read go; } | while read x; do echo $((x * 2)); done |"
+        " awk '{s += $1} END {print s}' | sed s/^/sum=/; exit 4"
     )
     async with home() as here:
         job = await here.start(["bash", "-c", script])
         for _ in range(2):
             await job.hop()
+        job.type(b"go\n")
         assert await job.sink.status() == 4
         assert job.sink.out() == b"sum=900030000\n"
 
@@ -224,7 +226,8 @@ async def test_an_interactive_shell_keeps_its_jobs() -> None:
         job.type(b"\x1a")
         await job.sink.until(lambda: b"Stopped" in out())
         await job.hop()
-        job.type(b"jobs; kill %1; wait; echo left=$(jobs -p | wc -l)\nexit 5\n")
+        job.type(b"jobs; kill %1; while jobs -p | grep -q .; do sleep 0.05; jobs; done; echo left=$(jobs -p | wc -l)\n")
+        job.type(b"exit 5\n")
         assert await job.sink.status() == 5
         assert b"left=0" in out()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from omcore.checkpoint.criu import find_criu
+from omcore.paths import find_paths
 
 ROOT = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -41,12 +42,15 @@ def test_an_ordinary_user_needs_no_privilege(scenario: str, tmp_path_factory: py
         (place / "tests/io").mkdir(parents=True)
         for name in ("podkit.py", "podrootless.py"):
             shutil.copy(ROOT / "tests/io" / name, place / "tests/io")
+        criu = os.environ.get("OMVIEW_CRIU", "")
+        if not criu and find_paths().criu.is_dir():  # root's own, which nobody else can read
+            criu = str(shutil.copytree(find_paths().criu, place / "criu", symlinks=True))
         subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
         done = subprocess.run(
             ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
             + [SYSTEM_PYTHON, "-m", "tests.io.podrootless", scenario],
             cwd=place,
-            env={"PATH": "/usr/bin:/bin", "HOME": "/", "OMVIEW_CRIU": os.environ.get("OMVIEW_CRIU", "")},
+            env={"PATH": "/usr/bin:/bin", "HOME": "/", "OMVIEW_CRIU": criu},
             capture_output=True,
             text=True,
             timeout=100,

@@ -92,7 +92,7 @@ def a_restarted_home_returns_to_freezing(patch: Patch) -> Bounds:
             h.become(H.FREEZING)
 
     patch.setitem(table.SYNCED, Sync.OPEN, freezing)
-    return Bounds(engine_crashes=1, crashing="h")
+    return Bounds(home="d", engine_crashes=1, crashing="d", eager=True)
 
 
 def the_commit_is_not_synced(patch: Patch) -> Bounds:
@@ -112,12 +112,12 @@ def a_failed_commit_is_taken_for_no(patch: Patch) -> Bounds:
             h.become(H.UNDOING)
 
     patch.setitem(table.SYNCED, Sync.COMMIT, undo)
-    return Bounds(sync_failures=1, engine_crashes=1, crashing="h", eager=True)
+    return Bounds(home="d", sync_failures=1, engine_crashes=1, crashing="d", eager=True)
 
 
 def a_failed_commit_is_taken_for_yes(patch: Patch) -> Bounds:
     patch.setitem(table.SYNCED, Sync.COMMIT, lambda h, ok: home_move.committed(h, True))
-    return Bounds(sync_failures=1, node_crashes=1, crashing="h", eager=True)
+    return Bounds(home="d", sync_failures=1, node_crashes=1, crashing="d", eager=True)
 
 
 def the_seal_goes_before_its_record(patch: Patch) -> Bounds:
@@ -147,7 +147,7 @@ def no_copy_is_taken_for_voided(patch: Patch) -> Bounds:
         h.become(H.UNDOING)
 
     patch.setitem(table.HOME, (H.COMMITTED, NoCopy), undo)
-    return Bounds(node_crashes=1, crashing="d", eager=True)
+    return Bounds(home="d", node_crashes=1, crashing="d", eager=True)
 
 
 def the_source_takes_no_copy_for_voided(patch: Patch) -> Bounds:
