@@ -35,6 +35,8 @@ FORWARDED = (
     signal.SIGUSR2,
     signal.SIGTSTP,
 )
+LOOK_S = 0.2
+"""How often a deputy in the background looks whether it has the terminal now."""
 STREAM_FDS = {"out": 1, "err": 2}
 ORDER = ("out", "err", "tty")
 
@@ -210,6 +212,7 @@ class Deputy:
         self._sent_to = 0
         self._eof = False
         self._reading = False
+        self._look: asyncio.TimerHandle | None = None
         self._alone = False  # no engine for so long that the caller may leave
         self._early: list[int] = []  # signals that came while nobody was there to take them
         self._watched: tuple[int, ...] = ()
@@ -376,9 +379,11 @@ class Deputy:
     def _start_reading(self) -> None:
         if self._reading or self._eof:
             return
-        if self._raw is not None and not self._raw.enter():
-            return
-        if self._raw is None and 0 in self._caller.tty and not foreground(0):
+        background = not self._raw.enter() if self._raw else 0 in self._caller.tty and not foreground(0)
+        if background:
+            # A shell's `fg` tells a job that runs nothing at all: look again.
+            if self._look is None:
+                self._look = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
             return
         self._reading = True
         try:
@@ -391,7 +396,14 @@ class Deputy:
         else:  # a file, /dev/null: always ready, and nothing that epoll would take
             self._file = asyncio.create_task(self._read_file())
 
+    def _look_again(self) -> None:
+        self._look = None
+        self._start_reading()
+
     def _stop_reading(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         if self._reading:
             self._reading = False
             with contextlib.suppress(ValueError, OSError):

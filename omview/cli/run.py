@@ -18,7 +18,7 @@ from omcore.errors import UsageError
 from omcore.service import connect_or_start
 from omcore.types import JobId, RunSpec
 from omview.cli.naming import find_job
-from omview.deputy import Caller, Deputy, end_like, fill_standard_fds, pack_termios, window_size
+from omview.deputy import Caller, Deputy, end_like, fill_standard_fds, foreground, pack_termios, window_size
 
 LIMITS = tuple(
     getattr(resource, name)
@@ -72,7 +72,8 @@ def make_spec(command: tuple[str, ...], *, name: str, on: str, detach: bool, tty
         tty=fds,
         rows=rows,
         cols=cols,
-        term=pack_termios(screen) if fds and screen is not None else b"",
+        # In the background the terminal is set as the shell's line editor wants it, not the user.
+        term=pack_termios(screen) if fds and screen is not None and foreground(screen) else b"",
         umask=mask,
         limits=tuple((what, *resource.getrlimit(what)) for what in LIMITS),
     )
