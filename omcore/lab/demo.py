@@ -13,7 +13,9 @@ from omcore.errors import LabError
 from omcore.lab.record import LabStatus, demo_directory
 
 _PRIMES = '''\
-"""Search primes by trial division: burns one CPU."""
+"""Search primes by trial division: burns one CPU, politely."""
+import os
+os.nice(5)
 found, n = [], 2
 while True:
     if all(n % p for p in found if p * p <= n):
@@ -24,7 +26,9 @@ while True:
 '''
 
 _PI = '''\
-"""The digits of pi, one after the other (Gibbons' spigot, begun anew every 5000): burns one CPU."""
+"""The digits of pi, one after the other (Gibbons' spigot, begun anew every 5000): burns one CPU, politely."""
+import os
+os.nice(5)
 while True:
     q, r, t, k, n, l, digits = 1, 0, 1, 1, 3, 3, 0
     while digits < 5000:
