@@ -16,7 +16,7 @@ from omcore import messages, requests
 from omcore.errors import LocalProtocolError, RemoteProtocolError
 from omcore.messages import PEER
 from omcore.requests import CONTROL
-from omcore.types import ClusterView, LoadSample, NodeId, NodeInfo, NodeView, RunSpec, Series
+from omcore.types import ClusterView, LoadSample, NodeId, NodeInfo, NodeState, NodeView, RunSpec, Series
 from omcore.wire import MAX_PEER_BYTES, Codec, from_json, pack, to_json, unpack
 
 CODECS = {"peer": PEER, "control": CONTROL}
@@ -38,7 +38,7 @@ no_nan()
 
 @pytest.mark.parametrize(("name", "kind"), KINDS, ids=lambda part: getattr(part, "__name__", part))
 def test_every_kind_comes_back_as_it_was(name: str, kind: type) -> None:
-    @settings(max_examples=5, deadline=None, database=None)
+    @settings(max_examples=3, deadline=None, database=None)
     @given(samples(kind))
     def there_and_back(message: object) -> None:
         assert CODECS[name].decode(CODECS[name].encode(message)) == message
@@ -57,7 +57,7 @@ def test_any_bytes_are_a_message_or_refused(codec: Codec, data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_spoilt_message_is_a_message_or_refused(data: st.DataObject) -> None:
     view = ClusterView(NodeId("a" * 64), 1, "", "user", (node_view(0.5),), (), (), ())
     good = CONTROL.encode(view)
@@ -69,8 +69,6 @@ def test_a_spoilt_message_is_a_message_or_refused(data: st.DataObject) -> None:
 
 def node_view(load: float) -> NodeView:
     me = NodeId("a" * 64)
-    from omcore.types import NodeState
-
     return NodeView(me, 1, "ash", NodeState.UP, True, 0.0, LoadSample(load=load), NodeInfo(me, 1, "ash"))
 
 

