@@ -324,17 +324,18 @@ class OmView(App[int]):
     async def _ask_migrate(self, job: JobView, to: int | None, verb: str) -> None:
         from omview.screens.migrate import MigrateDialog
 
-        text = f"Asking where {job_label(job)} could go …"
-        wait = self.set_timer(0.3, lambda: self.toast("asking", [[(text, "muted")]], spec="move", sticky=True))
-        try:
-            plan = await self.feed.client.plan(job.id)
-        finally:
-            wait.stop()
-            self.toasts = [toast for toast in self.toasts if toast.key != "asking"]
-            self.redraw()
         if self.view is None:
             return
-        self.push_screen(MigrateDialog(plan, job, self.view, to, verb), lambda node: self._answered(job, node))
+        dialog = MigrateDialog(job, self.view, to, verb)
+        # At once, so that what is typed next is meant for it; it moves nothing before it knows the answer.
+        self.push_screen(dialog, lambda node: self._answered(job, node))
+        try:
+            plan = await self.feed.client.plan(job.id)
+        except OmError:
+            if dialog.is_current:
+                dialog.dismiss(None)
+            raise
+        dialog.arrived(plan)
 
     def _answered(self, job: JobView, node: int | None) -> None:
         if node is not None and self.view is not None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
+from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ CONNECT_S = 20.0
 FLUSH_S = 0.005
 """Least pause between two messages of a stream: a program that prints line by line fills few messages."""
 RECONNECT_S = 2.0
+RETRY_S = 0.5
 GHOST_BYTES = 256 * 1024 * 1024
 """Room for deleted files that travel inside the image (CRIU's --ghost-limit), beside the job's memory."""
 
@@ -70,6 +72,9 @@ class HeldJob:
         self.machine = Participant(job, self._node.me, jobs.incarnation)
         self.pods: dict[Epoch, Pod] = {}
         self._relay = OutRelay(dict.fromkeys(STREAMS, 0))
+        self._todo: deque[outputs.Output] = deque()
+        self._working = False
+        self._dumping: asyncio.Task[None] | None = None
         self._recovered = True  # False: a record is here that the machine has not seen yet
         self._welcome = True  # home knows where our streams stand
         self._stopped = 0
@@ -79,7 +84,6 @@ class HeldJob:
         self._sender: BulkSender | None = None
         self._sender_ready: asyncio.Task[None] | None = None
         self._receiver: BulkReceiver | None = None
-        self._work: set[asyncio.Task[None]] = set()
         self._frozen_at = 0.0
         self._sealed_at = 0.0
 
@@ -165,33 +169,55 @@ class HeldJob:
 
     def feed(self, item: inputs.Input) -> None:
         """Give the machine an input and carry out what it says, in order."""
-        self._perform(self.machine.handle(item, self._node.now(), random.uniform(-0.2, 0.2)))
+        self._todo.extend(self.machine.handle(item, self._node.now(), random.uniform(-0.2, 0.2)))
+        self._work_off()
 
     def message(self, sender: NodeId, message: Any) -> None:
         """A handoff message."""
         if self._recovered:
             self.feed(inputs.Received(sender, message, secrets.token_bytes(16)))
 
-    def _perform(self, actions: list[outputs.Output]) -> None:
-        for action in actions:
-            self._act(action)
+    def _work_off(self) -> None:
+        """Carry out outputs strictly in order; one that makes the machine speak again waits its turn."""
+        if self._working:
+            return
+        self._working = True
+        try:
+            while self._todo and self._recorded(self._todo[0]):
+                self._act(self._todo.popleft())
+        finally:
+            self._working = False
+        loop = asyncio.get_running_loop()
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        deadline = self.machine.deadline
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._tick_machine)
+        if self._todo:
+            self._timer = loop.call_later(RETRY_S, self._work_off)
+        elif self.machine.deadline is not None:
+            self._timer = loop.call_at(self.machine.deadline, self._tick_machine)
+
+    def _recorded(self, action: outputs.Output) -> bool:
+        """Write a record; while its tmpfs is full, that record and all that follows it wait."""
+        if not isinstance(action, outputs.WriteRecord):
+            return True
+        try:
+            self._jobs.records.write(action.record)
+        except OSError as error:
+            log.error("record not written job=%s error=%s", self.id[:8], error)
+            return False
+        return True
 
     def _tick_machine(self) -> None:
         self._timer = None
-        self._perform(self.machine.tick(self._node.now(), random.uniform(-0.2, 0.2)))
+        self._todo.extend(self.machine.tick(self._node.now(), random.uniform(-0.2, 0.2)))
+        self._work_off()
 
     def _act(self, action: outputs.Output) -> None:
         match action:
             case outputs.Send():
                 self._node.post(action.to, action.message)
             case outputs.WriteRecord():
-                self._jobs.records.write(action.record)
+                pass  # written already: see `_recorded`
             case outputs.ForgetRecord():
                 self._jobs.drop_held(self)
             case outputs.PreparePod():
@@ -201,7 +227,7 @@ class HeldJob:
             case outputs.DeleteImages():
                 self._delete_images(action.epoch)
             case outputs.StartDump():
-                self._start(self._dump(action))
+                self._dumping = self._start(self._dump(action))
             case outputs.StartShip():
                 self._start(self._ship(action))
             case outputs.SendSeal():
@@ -221,10 +247,8 @@ class HeldJob:
             case _:
                 log.error("participant asked for %s", type(action).__name__)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._node.spawn(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._node.spawn(work)
 
     # -- source
 
@@ -267,8 +291,8 @@ class HeldJob:
             names = sorted(path.name for path in directory.iterdir() if path.name.endswith(".img"))
             sent = await self._sender.go(names)
             self._shipped_bytes(sent.size_bytes, sent.size_bytes)
-        except OmError as error:
-            self.feed(inputs.ShipFailed(action.epoch, error.text, error.hint))
+        except (OmError, OSError) as error:
+            self.feed(inputs.ShipFailed(action.epoch, *_words(error)))
         else:
             self.feed(inputs.ShipDone(action.epoch))
 
@@ -298,17 +322,31 @@ class HeldJob:
 
     async def _undo(self, action: outputs.UndoFreeze) -> None:
         self._drop_stream()
-        pod = self.pods.get(action.pod)
+        if self._dumping is not None:
+            # CRIU must have let go of the tree; whatever it came to, what counts is the phase it left.
+            await asyncio.wait({self._dumping})
+        await self._let_go(action.pod, "frozen")
+
+    async def _let_go(self, epoch: Epoch, stopped: str) -> None:
+        """Let the tree run: resume it if it is `stopped`; if it runs already that is as good."""
+        pod = self.pods.get(epoch)
         if pod is None:
-            self.feed(inputs.CopyDied(action.pod))
+            self.feed(inputs.CopyDied(epoch))
             return
         try:
-            await pod.undo()
+            if pod.phase == stopped:
+                await (pod.undo() if stopped == "frozen" else pod.resume())
         except OmError as error:
-            self.feed(inputs.CopyDied(action.pod, error.text))
-        else:
-            self.feed(inputs.ResumeDone(action.pod))
+            log.error("resume failed job=%s phase=%s error=%s", self.id[:8], pod.phase, error.text)
+        if pod.phase in ("running", "ended"):
+            if self._sealed_at and self.record is not None:
+                self._report(self.record.epoch, Step.COMMIT, frozen_s=self._node.now() - self._sealed_at)
+                self._sealed_at = 0.0
+            self.feed(inputs.ResumeDone(epoch))
             self._say_hello()
+        elif self.pods.get(epoch) is pod:
+            self._kill(epoch)  # it must not run later when it was reported dead now
+            self.feed(inputs.CopyDied(epoch, "it could not be resumed"))
 
     # -- dest
 
@@ -357,20 +395,9 @@ class HeldJob:
 
     async def _resume(self, action: outputs.Resume) -> None:
         pod = self.pods.get(action.pod)
-        if pod is None:
-            self.feed(inputs.CopyDied(action.pod))
-            return
-        self._relay = OutRelay(_acked(pod))
-        try:
-            await pod.resume()
-        except OmError as error:
-            self.feed(inputs.CopyDied(action.pod, error.text))
-            return
-        record = self.record
-        if record is not None and self._sealed_at:
-            self._report(record.epoch, Step.COMMIT, frozen_s=self._node.now() - self._sealed_at)
-        self.feed(inputs.ResumeDone(action.pod))
-        self._say_hello()
+        if pod is not None and pod.phase == "restored":
+            self._relay = OutRelay(_acked(pod))
+        await self._let_go(action.pod, "restored")
 
     # -- leftovers
 

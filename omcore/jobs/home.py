@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ class HomeJob:
         self._asked = 0.0
         self._tracks: dict[str, Track] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._todo: deque[outputs.Output] = deque()
+        self._working = False
         self.machine = Home(meta.id, self._node.me)
         self.feed(inputs.Opened(journal, new))
 
@@ -80,11 +83,19 @@ class HomeJob:
 
     def feed(self, item: inputs.Input) -> None:
         """Give the machine an input and carry out what it says, in order."""
-        self._perform(self.machine.handle(item, self._node.now(), random.uniform(-0.2, 0.2)))
+        self._todo.extend(self.machine.handle(item, self._node.now(), random.uniform(-0.2, 0.2)))
+        self._work_off()
 
-    def _perform(self, actions: list[outputs.Output]) -> None:
-        for action in actions:
-            self._act(action)
+    def _work_off(self) -> None:
+        """Carry out outputs strictly in order; one that makes the machine speak again waits its turn."""
+        if self._working:
+            return
+        self._working = True
+        try:
+            while self._todo:
+                self._act(self._todo.popleft())
+        finally:
+            self._working = False
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -94,7 +105,8 @@ class HomeJob:
 
     def _tick_machine(self) -> None:
         self._timer = None
-        self._perform(self.machine.tick(self._node.now(), random.uniform(-0.2, 0.2)))
+        self._todo.extend(self.machine.tick(self._node.now(), random.uniform(-0.2, 0.2)))
+        self._work_off()
 
     def _act(self, action: outputs.Output) -> None:
         match action:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from omcore.checkpoint.findings import examine
 from omcore.checkpoint.needs import Needs, check_needs, needs_of
 from omcore.checkpoint.preflight import judge
-from omcore.errors import MigrationError, NotMovable, PodError, Refused, RemoteProtocolError, UsageError
+from omcore.errors import NotMovable, OmError, PodError, Refused, RemoteProtocolError, UsageError
 from omcore.handoff import messages as handoff
 from omcore.handoff.inputs import EngineRestarted, Received
-from omcore.handoff.records import Journal, first_journal
+from omcore.handoff.records import CopyState, Journal, first_journal
 from omcore.jobs.forecast import Target, forecast, freeze_s, plan_targets
 from omcore.jobs.held import HeldJob
 from omcore.jobs.home import HomeJob
@@ -68,6 +68,7 @@ KEEP_ENDED = 50
 KEEP_ENDED_S = 24 * 3600.0
 KEEP_TRACKS = 50
 ASK_S = 10.0
+ASK_STALE_S = 2.0
 LAUNCH_S = 20.0
 EXAMINE_AGAIN_S = 10.0
 MOVES_IN = 4
@@ -451,6 +452,11 @@ class Jobs:
         """Keep room for a guest on its way; raises `Refused`."""
         if self.node.criu is None:
             raise Refused(f"{self.node.info.name} has no CRIU.", "Run there: omview doctor --fix")
+        coming = (CopyState.INVITED, CopyState.RESTORING, CopyState.READY, CopyState.VOID)
+        for job in [
+            job for job in self._reserved if job not in self.held or self.held[job].machine.state not in coming
+        ]:
+            del self._reserved[job]
         if len(self._reserved) >= MOVES_IN and prepare.job not in self._reserved:
             raise Refused(f"{self.node.info.name} takes in {MOVES_IN} jobs already.", "Try again in a moment.")
         guests = len(self.held_roots()[1])
@@ -500,21 +506,19 @@ class Jobs:
         here = view.id == home.owner
         checks: tuple[Check, ...] = ()
         reason, hint = "", ""
-        if view.state is not NodeState.UP and not here:
-            reason = f"{view.name} has not been heard of for {view.age_s or 0:.0f} s"
+        if view.state is NodeState.LOST and not here:
+            reason = f"{view.name} is lost" + (f", last heard of {view.age_s:.0f} s ago" if view.age_s else "")
         elif not view.can_guest:
             reason, hint = view.why_not, f"on {view.name}: omview doctor --fix"
         elif not here:
+            # Its own answer counts, not the age of its news; but a person waits, so one that is silent gets less time.
+            patience = ASK_S if view.state is NodeState.UP else ASK_STALE_S
             try:
                 question = CheckNeeds(examined.needs)
-                answer = await self.node.calls.ask(view.id, question, NeedsChecked, ASK_S, view.name)
+                answer = await self.node.calls.ask(view.id, question, NeedsChecked, patience, view.name)
                 checks = answer.checks
-            except MigrationError as error:
+            except OmError as error:
                 reason, hint = error.text, error.hint
-            except Exception as error:
-                if not hasattr(error, "text"):
-                    raise
-                reason, hint = error.text, getattr(error, "hint", "")
         fatal = next((check for check in checks if check.fatal), None)
         if fatal is not None:
             reason, hint = fatal.text, fatal.hint

@@ -30,25 +30,57 @@ class MigrateDialog(Dialog[int | None]):
         Binding("left,right,tab,shift+tab", "switch", show=False),
     ]
 
-    def __init__(self, plan: MovePlan, job: JobView, view: ClusterView, to: int | None, verb: str) -> None:
+    def __init__(self, job: JobView, view: ClusterView, to: int | None, verb: str) -> None:
         super().__init__()
-        self.plan, self.job, self.view, self.verb = plan, job, view, verb
+        self.job, self.view, self.verb = job, view, verb
+        self.wished = to
+        self.plan: MovePlan | None = None
+        self.able: list[Forecast] = []
+        self.others: list[Forecast] = []
+        self.here: Forecast | None = None
+        self.at = 0
+        self.no_target = ""  # why the node that was asked for cannot be had; then nothing else moves either
+        self.on_no = True
+        self._typed = ""
+
+    def arrived(self, plan: MovePlan) -> None:
+        """The engine's answer: from now on a node can be chosen."""
+        self.plan = plan
         self.able = [target for target in plan.targets if target.ok]
         self.others = [target for target in plan.targets if not target.ok and target.node != plan.source]
         self.here = next((target for target in plan.targets if target.node == plan.source), None)
-        self.at = next((i for i, target in enumerate(self.able) if target.node == to), 0)
-        self.wished = to
-        self.on_no = True
+        wanted = int(self._typed) if self._typed else self.wished
+        if wanted is not None:
+            self._want(wanted)
+        if self.is_mounted:
+            self.redraw()
 
     @property
     def target(self) -> Forecast | None:
         """The chosen node."""
-        return self.able[self.at] if self.able else None
+        return self.able[self.at] if self.able and not self.no_target else None
 
     def wanted(self) -> tuple[int, int]:
         """A window in large terminals, the whole screen in small ones."""
-        rows = min(len(self.able), 8) + bool(self.here) + min(3, len(self.others))
+        if self.plan is None:
+            rows = min(len(self.view.nodes), 9)
+        else:
+            rows = min(len(self.able), 8) + bool(self.here) + min(3, len(self.others))
         return (104 if self.size.width >= 108 else self.size.width), min(self.size.height, 22 + rows)
+
+    def _want(self, node: int) -> None:
+        """Choose a node by number; one that cannot be had leaves nothing chosen, so that no other moves instead."""
+        refusing = next((target for target in self.others if target.node == node), None)
+        place = next((index for index, target in enumerate(self.able) if target.node == node), None)
+        self.no_target = ""
+        if place is not None:
+            self.at = place
+        elif refusing is not None:
+            self.no_target = f"{node_name(self.view, node)} refuses: {refusing.reason} {refusing.hint}".strip()
+        elif self.here is not None and self.here.node == node:
+            self.no_target = f"It runs on {node_name(self.view, node)} now."
+        else:
+            self.no_target = f"There is no node {node}."
 
     # ---- keys
 
@@ -76,23 +108,27 @@ class MigrateDialog(Dialog[int | None]):
 
     def action_choose(self, step: int) -> None:
         """The target above or below."""
+        self._typed = ""
         if self.able:
-            self.at = max(0, min(len(self.able) - 1, self.at + step))
+            self.at = max(0, min(len(self.able) - 1, self.at + step)) if not self.no_target else self.at
+            self.no_target = ""
             self.redraw()
 
     def on_key(self, event: events.Key) -> None:
-        """A digit chooses the node with that number."""
-        if event.key.isdigit():
+        """Digits choose the node with that number; those typed before the answer is here count too."""
+        if event.key.isdecimal():
             event.stop()
-            for index, target in enumerate(self.able):
-                if str(target.node) == event.key:
-                    self.at = index
-                    self.redraw()
+            numbers = {str(node.number) for node in self.view.nodes}
+            longer = self._typed + event.key
+            self._typed = longer if any(number.startswith(longer) for number in numbers) else event.key
+            if self.plan is not None:
+                self._want(int(self._typed))
+                self.redraw()
 
     def clicked(self, hit: Hit) -> None:
         """A target was clicked: it is chosen, nothing more."""
         if hit[0] == "target" and isinstance(hit[1], int):
-            self.at = hit[1]
+            self.at, self.no_target, self._typed = hit[1], "", ""
             self.redraw()
 
     # ---- drawing
@@ -102,12 +138,21 @@ class MigrateDialog(Dialog[int | None]):
         roomy = sheet.height >= 26
         y = 1
         self._sentence(sheet, y)
-        y = self._targets(sheet, y + 3)
+        if self.plan is None:
+            sheet.put(3, y + 3, f"Asking where {fmt.cut_middle(job_label(self.job), 24)} could go …", "muted")
+            _close(sheet, sheet.height - 3, "No, leave it")
+            return
+        y = self._targets(sheet, y + 3, self.plan)
         y += 1
-        if self.target is not None:
+        if self.no_target:
+            for line in fmt.wrap(self.no_target, sheet.width - 6, 3):
+                sheet.put(3, y, line, "busy")
+                y += 1
+            y += 1
+        elif self.target is not None:
             y = self._timeline(sheet, y, self.target) + (1 if roomy or sheet.height >= 24 else 0)
         bottom = sheet.height - 3
-        for check in self._checks(bottom - y - (1 if roomy else 0)):
+        for check in self._checks(self.plan, bottom - y - (1 if roomy else 0)):
             if y >= bottom:
                 break
             sign, spec = ("✓", "accent") if check.ok else ("×", "bad") if check.fatal else ("!", "busy b")
@@ -116,29 +161,21 @@ class MigrateDialog(Dialog[int | None]):
             for line in fmt.wrap(text, sheet.width - 8, max(1, min(2, bottom - y))):
                 sheet.put(5, y, line, "text")
                 y += 1
-        no = "No, leave it" if self.target is not None else "Close"
         if self.target is not None:
-            buttons(sheet, bottom, no, "Yes, move it", on_no=self.on_no)
-            if sheet.width >= 76:
-                keys: Ink = [
-                    ("↑↓", "accent b"),
-                    (" or ", "muted"),
-                    ("digit", "accent b"),
-                    (" choose the node", "muted"),
-                ]
-                sheet.ink(3, bottom, keys)
+            buttons(sheet, bottom, "No, leave it", "Yes, move it", on_no=self.on_no)
         else:
-            start = sheet.width - 4 - len(no) - 4
-            sheet.fill(start, bottom, len(no) + 4, 1, "accent")
-            sheet.put(start, bottom, f"  {no}  ", "bg b")
-            sheet.put(start + 2, bottom + 1, "enter, esc", "faint")
-            sheet.hit(start, bottom, len(no) + 4, 1, "key", "escape")
+            _close(sheet, bottom, "No, leave it" if self.able else "Close")
+        if self.able and sheet.width >= 76:
+            keys: Ink = [("↑↓", "accent b"), (" or ", "muted"), ("digit", "accent b"), (" choose the node", "muted")]
+            sheet.ink(3, bottom, keys)
 
     def _sentence(self, sheet: Sheet, y: int) -> None:
         job = self.job
         here = node_name(self.view, job.node)
-        tail = "Where to?" if self.able else "It cannot move now."
-        if self.verb != "move" and self.target is not None and self.target.node == self.wished:
+        tail = "Where to?" if self.able else "It cannot move now." if self.plan is not None else ""
+        if self.no_target and self.verb != "move":
+            tail = "Not now."
+        elif self.verb != "move" and self.target is not None and self.target.node == self.wished:
             tail = f"to {node_name(self.view, self.target.node)}?"
         name = fmt.cut_middle(job_label(job), 24)
         ink: Ink = [
@@ -152,13 +189,14 @@ class MigrateDialog(Dialog[int | None]):
             ink += [
                 (", now on ", "muted"),
                 (fmt.cut_middle(here, 16), "text b"),
-                (". " if tail[0].isupper() else " ", "muted"),
+                (" " if tail.startswith("to ") else ". ", "muted"),
                 (tail, "text b"),
             ]
         else:
             ink += [(f", on {fmt.cut_middle(here, 10)}", "muted")]
         sheet.ink(3, y, ink)
-        facts = [f"{fmt.size(self.plan.rss_bytes)} of memory"]
+        rss_bytes = self.plan.rss_bytes if self.plan is not None else job.rss_bytes
+        facts = [f"{fmt.size(rss_bytes)} of memory"]
         if job.tasks:
             facts.append(fmt.count(job.tasks, "task"))
         text = ", ".join(facts) + "."
@@ -166,7 +204,7 @@ class MigrateDialog(Dialog[int | None]):
             text += f" Its terminal stays on {node_name(self.view, job.home)}."
         sheet.put(3, y + 1, fmt.cut(text, sheet.width - 6), "muted")
 
-    def _targets(self, sheet: Sheet, y: int) -> int:
+    def _targets(self, sheet: Sheet, y: int, plan: MovePlan) -> int:
         wide = sheet.width >= 100
         bar_x, bar_width = 16, 12 if wide else 10 if sheet.width >= 76 else 0
         load_x = bar_x + bar_width + (1 if bar_width else -1)
@@ -178,12 +216,12 @@ class MigrateDialog(Dialog[int | None]):
             sheet.right(load_x + 20, y, [("cores", "faint")])
             sheet.right(load_x + 34, y, [("memory free", "faint")])
         sheet.put(freeze + 3, y, "what would happen", "faint")
-        scale = nice_top([target.load_with for target in self.plan.targets], 2.5)
+        scale = nice_top([target.load_with for target in plan.targets], 2.5)
         rows = max(1, min(8, sheet.height - 16 - min(1, len(self.others))))
         first = max(0, min(self.at - rows + 1, len(self.able) - rows))
         for index, target in list(enumerate(self.able))[first : first + rows]:
             y += 1
-            chosen = index == self.at
+            chosen = index == self.at and not self.no_target
             if chosen:
                 sheet.fill(2, y, sheet.width - 4, 1, "sel")
             sheet.hit(2, y, sheet.width - 4, 1, "target", index)
@@ -250,16 +288,25 @@ class MigrateDialog(Dialog[int | None]):
         sheet.put(x, y + 3, f"runs on {name}", "muted")
         return y + 4
 
-    def _checks(self, room: int) -> list[Check]:
+    def _checks(self, plan: MovePlan, room: int) -> list[Check]:
         """What was checked; in small windows the fine ones fold into one line."""
-        checks = [check for check in self.plan.checks if not check.ok]
-        fine = [check for check in self.plan.checks if check.ok]
+        checks = [check for check in plan.checks if not check.ok]
+        fine = [check for check in plan.checks if check.ok]
         checks.sort(key=lambda check: not check.fatal)
         if len(checks) + len(fine) > max(1, min(room, 5)) and len(fine) > 1:
-            fine = [Check(True, False, "fine", f"{len(fine)} of {len(self.plan.checks)} checks are fine.")]
+            fine = [Check(True, False, "fine", f"{len(fine)} of {len(plan.checks)} checks are fine.")]
         return (
             [*fine, *checks][: max(0, room)] if not any(c.fatal for c in checks) else [*checks, *fine][: max(0, room)]
         )
+
+
+def _close(sheet: Sheet, y: int, text: str) -> None:
+    """The one button of a dialog in which nothing can be chosen."""
+    start = sheet.width - 4 - len(text) - 4
+    sheet.fill(start, y, len(text) + 4, 1, "accent")
+    sheet.put(start, y, f"  {text}  ", "bg b")
+    sheet.put(start + 2, y + 1, "enter, esc", "faint")
+    sheet.hit(start, y, len(text) + 4, 1, "key", "escape")
 
 
 def gain_bar(sheet: Sheet, x: int, y: int, width: int, now: float, with_it: float, scale: float) -> None:

@@ -54,7 +54,8 @@ def test_urgent_items_and_staleness() -> None:
     assert formulas.spread_time(1024) == pytest.approx(13.9, abs=0.05)
     assert formulas.stale_after(1, 1, 1.0) == 3.0
     assert formulas.stale_after(2, 2, 1.0) == 3.0
-    assert formulas.stale_after(16, 16, 1.0) == pytest.approx(3 * 2.68, abs=0.03)
+    assert formulas.stale_after(3, 32, 1.0) == pytest.approx(10.0, abs=0.1)
+    assert formulas.stale_after(64, 32, 1.0) == pytest.approx(22.8, abs=0.1)
 
 
 @pytest.mark.parametrize(("n", "window"), [(1, 1), (16, 0), (16, 17)])

@@ -38,6 +38,12 @@ class Tmux:
         )
         return done.stdout
 
+    def gone(self, pattern: str) -> None:
+        """Look until the pattern is on the screen no more."""
+        deadline = time.monotonic() + SECONDS
+        while re.search(pattern, seen := self.screen()):
+            assert time.monotonic() < deadline, f"{pattern!r} is still on:\n{seen}"
+
     def keys(self, *keys: str) -> None:
         """Press keys, by their tmux names."""
         self._tmux("send-keys", *keys)
@@ -52,6 +58,13 @@ class Tmux:
         while not re.search(pattern, seen := self.screen()):
             assert time.monotonic() < deadline, f"{pattern!r} is not on:\n{seen}"
         return seen
+
+    def ended(self) -> int:
+        """Wait until the program has ended; its exit status."""
+        deadline = time.monotonic() + SECONDS
+        while not (status := self._tmux("display-message", "-p", "#{?pane_dead,#{pane_dead_status},}").strip()):
+            assert time.monotonic() < deadline, f"still there:\n{self.screen()}"
+        return int(status)
 
     def resize(self, cols: int, rows: int) -> None:
         """Another size of the window."""
@@ -83,24 +96,27 @@ def test_m_moves_the_job_under_the_cursor_and_h_brings_it_home(cluster: Cluster,
     app.keys("m")
     app.wait("Where to")
     app.keys("2")
+    app.wait("move it to node2")
     app.keys("y")
     app.wait(r"Moved walker +node1 → node2")
     assert cluster.until("walker", node="node2")["moves"] == 1
     app.wait("◆")
     app.keys("h")
-    app.wait(r"node2 → node1|home")
+    app.wait(r"(?s)Bring home walker.*move it to node1")
     app.keys("y")
+    app.wait(r"Moved walker +node2 → node1")
     cluster.until("walker", node="node1", moves=2)
     app.keys("l")
+    app.wait("walker is locked")
     cluster.until("walker", locked=True)
     app.keys("l")
     cluster.until("walker", locked=False)
     app.keys("?")
     app.wait("keys and signs of this screen")
     app.keys("Escape")
-    app.wait("enter details")
+    app.gone("keys and signs of this screen")
     app.keys("q")
-    app.wait("Pane is dead")
+    assert app.ended() == 0
     cluster.stop("walker")
     status, out, _ = finish(job)
     assert status == 0

@@ -90,3 +90,19 @@ def known(net: gossip_net.SimNet) -> list[float]:
     """When the youngest sample of node 0 that each other node has was measured."""
     ages = [board(net, number).age(0, net.t) for number in range(1, len(net.nodes))]
     return [-1.0 if age_s is None else net.t - age_s for age_s in ages]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3, 4, 8])
+def test_a_cluster_that_is_well_looks_well(n: int) -> None:
+    net = gossip_net.boards(n, n)
+    net.run(10.0)
+    stale = seen = 0
+    while net.t < 1500.0:
+        net.run(net.t + 0.73)
+        for number, node in enumerate(net.nodes):
+            ages = board(net, number).ages(node.clock(net.t))
+            seen += len(ages)
+            stale += sum(age > board(net, number).stale_after_s for age in ages)
+    assert seen > 2000
+    assert stale / seen < 5e-4

@@ -97,7 +97,9 @@ async def test_the_default_is_no(key: str) -> None:
         assert not [call for call in client.calls if call[0] == "migrate"]
 
 
-@pytest.mark.parametrize(("keys", "node"), [(("2",), "2"), (("down", "down"), "3"), (("k",), "4"), (("9",), "4")])
+@pytest.mark.parametrize(
+    ("keys", "node"), [(("2",), "2"), (("down", "down"), "3"), (("k",), "4"), (("9", "down"), "4")]
+)
 async def test_digits_and_arrows_choose_the_target(keys: tuple[str, ...], node: str) -> None:
     client = demo.DemoClient(STILL)
     async with running(client, "3", "m") as (app, pilot):
@@ -118,6 +120,7 @@ async def test_u_brings_the_last_move_back() -> None:
         client.calls.clear()
         await pilot.press("U")
         await shows(app, pilot, "Bring back ffmpeg")
+        await shows(app, pilot, "frozen about")
         await pilot.press("y")
         assert await asked(client, pilot, "migrate") == ("migrate", FFMPEG.id, "1")
 
@@ -126,6 +129,7 @@ async def test_h_asks_with_home_chosen() -> None:
     client = demo.DemoClient(STILL)
     async with running(client, "3", "down", "h") as (app, pilot):
         await shows(app, pilot, "Bring home povray")
+        await shows(app, pilot, "frozen about")
         await pilot.press("y")
         assert await asked(client, pilot, "migrate") == ("migrate", POVRAY.id, "1")
 
@@ -284,9 +288,36 @@ async def test_waiting_for_a_plan_is_said_in_words() -> None:
         client.plan = slow  # type: ignore[method-assign]
         await pilot.press("m")
         await shows(app, pilot, "Asking where ffmpeg could go …")
+        await pilot.press("y", "2")
         gate.set()
         await shows(app, pilot, "Where to?")
-        assert not app.toasts
+        assert not [call for call in client.calls if call[0] == "migrate"]
+        await pilot.press("y")
+        assert (await asked(client, pilot, "migrate"))[2] == "2"
+
+
+async def test_a_node_that_refuses_or_is_not_there_is_no_target_and_nor_is_another_instead() -> None:
+    client = demo.DemoClient(STILL)
+    plan = client.plan
+
+    async def choosy(job: JobId) -> MovePlan:
+        made = await plan(job)
+        birch = replace(made.targets[0], node=2, ok=False, reason="it is full.", hint="Drain it.")
+        return replace(made, targets=(*(each for each in made.targets if each.node != 2), birch))
+
+    client.plan = choosy  # type: ignore[method-assign]
+    async with running(client, "3", "m") as (app, pilot):
+        await shows(app, pilot, "frozen about")
+        await pilot.press("2")
+        await shows(app, pilot, "birch refuses: it is full. Drain it.")
+        await pilot.press("y", "tab", "7")
+        await shows(app, pilot, "There is no node 7.")
+        await pilot.press("y")
+        assert "frozen about" not in text(app)
+        await pilot.press("4")
+        await shows(app, pilot, "frozen about")
+        await pilot.press("y")
+        assert (await asked(client, pilot, "migrate"))[2] == "4"
 
 
 async def test_brackets_choose_the_node_and_a_node_lists_its_deputies() -> None:
