@@ -23,6 +23,11 @@ def load(value: float | None) -> str:
     return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
+def cores(value: float) -> str:
+    """How many cores a node may use: `8`, `0.67`."""
+    return f"{round(value, 2):g}"
+
+
 def percent(value: float | None) -> str:
     """A share in percent without its sign: `99`."""
     return UNKNOWN if value is None else f"{value:.0f}"

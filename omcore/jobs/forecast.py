@@ -48,7 +48,7 @@ def forecast(
     elif gain > 1.05:
         verdict = f"gains {min(999, round((gain - 1) * 100))}% speed"
     elif gain < 0.95:
-        verdict = f"slower: {node.name} gets crowded" if load_with > 1 else f"slower: {cores:g} cores only"
+        verdict = f"slower: {node.name} gets crowded" if load_with > 1 else f"slower: {round(cores, 2):g} cores only"
     else:
         verdict = "as fast as here"
     if home and not here and not reason:

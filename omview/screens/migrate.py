@@ -241,7 +241,7 @@ class MigrateDialog(Dialog[int | None]):
                 ],
             )
             if wide:
-                sheet.right(load_x + 20, y, [(f"{target.cores:g}", "text")])
+                sheet.right(load_x + 20, y, [(fmt.cores(target.cores), "text")])
                 sheet.right(load_x + 34, y, [(fmt.gib(target.mem_free_bytes), "text"), (" GiB", "text")])
             sheet.right(freeze, y, [(fmt.about(target.freeze_s), "text b")])
             best = target.verdict.startswith("best")
@@ -250,7 +250,7 @@ class MigrateDialog(Dialog[int | None]):
             y += 1
             sheet.put(5, y, fmt.cut_middle(node_name(self.view, self.here.node), 8), "faint")
             sheet.put(load_x, y, fmt.load(self.here.load_now), "faint")
-            sheet.right(load_x + 20, y, [(f"{self.here.cores:g}", "faint")])
+            sheet.right(load_x + 20, y, [(fmt.cores(self.here.cores), "faint")])
             sheet.right(load_x + 34, y, [(fmt.gib(self.here.mem_free_bytes) + " GiB", "faint")])
             home = "it is here, and at home" if self.job.home == self.here.node else "it is here"
             sheet.put(freeze + 3, y, home, "faint")

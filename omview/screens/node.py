@@ -70,7 +70,7 @@ class NodeScreen(OmScreen):
             [(fmt.age(look.age(node)) + " ago" if node.age_s is not None else "never heard", age_spec(node))],
             [("up ", "faint"), (fmt.age(node.sample.uptime_s), "muted")],
             [("speed ", "faint"), (f"{node.sample.speed:.2f}", "muted")],
-            [(f"{node.sample.cores:g} cores", "text")],
+            [(f"{fmt.cores(node.sample.cores)} cores", "text")],
             [(f"Linux {fmt.cut_middle(node.info.kernel, 16)}", "muted")],
             [
                 (

@@ -54,7 +54,7 @@ def _title(sheet: Sheet, x: int, y: int, width: int, node: NodeView, look: Look,
         [(fmt.age(look.age(node)) + " ago" if node.age_s is not None else "never heard", age_spec(node))],
         [("up ", "faint"), (fmt.age(node.sample.uptime_s), "muted")],
         [("speed ", "faint"), (f"{node.sample.speed:.2f}", "muted")],
-        [(f"{node.sample.cores:g}", "muted"), (" cores" if node.sample.cores != 1 else " core", "muted")],
+        [(fmt.cores(node.sample.cores), "muted"), (" cores" if node.sample.cores != 1 else " core", "muted")],
     ]
     right = x + width - 2
     for part in parts:

@@ -33,7 +33,7 @@ class _Plan:
 
 _EXTRAS: tuple[tuple[str, int, Callable[[NodeView], str]], ...] = (
     ("wait %", 6, lambda node: fmt.percent(node.sample.wait_percent) if node.sample.wait_percent is not None else ""),
-    ("cores", 5, lambda node: f"{node.sample.cores:g}"),
+    ("cores", 5, lambda node: fmt.cores(node.sample.cores)),
     ("up", 9, lambda node: fmt.age(node.sample.uptime_s)),
     ("speed", 5, lambda node: f"{node.sample.speed:.2f}"),
     ("in MB/s", 7, lambda node: fmt.rate(node.sample.net_in_bps)),
@@ -146,7 +146,7 @@ def detail(sheet: Sheet, y: int, height: int, node: NodeView, look: Look, top: f
     sheet.title(2, y, split - 2, f"{node.number} {node.name}")
     side = split + 2
     head: list[Ink] = [
-        [(f"{node.sample.cores:g} cores", "muted")],
+        [(f"{fmt.cores(node.sample.cores)} cores", "muted")],
         [("speed ", "faint"), (f"{node.sample.speed:.2f}", "muted")],
         [("up ", "faint"), (fmt.age(node.sample.uptime_s), "muted")],
     ]

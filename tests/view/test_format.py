@@ -14,6 +14,11 @@ def test_load_takes_at_most_four_cells(value: float | None, text: str) -> None:
     assert len(text) <= 4
 
 
+@pytest.mark.parametrize(("value", "text"), [(8.0, "8"), (0.669922, "0.67"), (2.5, "2.5"), (128.0, "128")])
+def test_cores_are_short(value: float, text: str) -> None:
+    assert fmt.cores(value) == text
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(None, "?"), (0, "·"), (0.04, "·"), (0.1, "<1"), (0.99, "<1"), (1, "1"), (398.4, "398")]
 )
