@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -23,8 +24,8 @@ class Tmux:
     def __init__(self, words: list[str], cols: int, rows: int) -> None:
         self._name = f"omview-test-{uuid.uuid4().hex[:8]}"
         size = ["-x", str(cols), "-y", str(rows)]
-        self._tmux("-f", "/dev/null", "new-session", "-d", *size, *words)
-        self._tmux("set-option", "-g", "remain-on-exit", "on")
+        # tmux 3.3 may forget to reap: the pane says itself how the program ended, and stays
+        self._tmux("-f", "/dev/null", "new-session", "-d", *size, f"{shlex.join(words)}; echo ended with $?; exec cat")
 
     def _tmux(self, *words: str) -> str:
         env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -61,10 +62,9 @@ class Tmux:
 
     def ended(self) -> int:
         """Wait until the program has ended; its exit status."""
-        deadline = time.monotonic() + SECONDS
-        while not (status := self._tmux("display-message", "-p", "#{?pane_dead,#{pane_dead_status},}").strip()):
-            assert time.monotonic() < deadline, f"still there:\n{self.screen()}"
-        return int(status)
+        found = re.search(r"ended with (\d+)", self.wait(r"ended with \d+"))
+        assert found
+        return int(found[1])
 
     def resize(self, cols: int, rows: int) -> None:
         """Another size of the window."""
