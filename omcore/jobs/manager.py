@@ -436,8 +436,7 @@ class Jobs:
         if held is None or held.record is None or held.record.authority != asker:
             raise NotMovable("The job does not run here.")
         looked = await self._look(job)
-        figures = self._figures.get(job)
-        load = min((figures.cpu_percent or 0.0) / 100 if figures else 0.0, 64.0) / self.node.sample.cores
+        load = self.node.host.runnable(held.root_pid()) / self.node.sample.cores
         return Examined(looked.movable, looked.checks, pack(looked.needs), looked.rss_bytes, load)
 
     def _check_needs(self, needs: Needs) -> tuple[Check, ...]:

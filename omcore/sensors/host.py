@@ -135,6 +135,10 @@ class HostSensor:
         for root in self._trees.keys() - roots:
             del self._trees[root]
 
+    def runnable(self, root: int) -> float:
+        """Runnable tasks of a job's tree at the last sample, on average: what it asks for, not what it gets."""
+        return self._meter.runnable(self._trees.get(root, (0, []))[1])
+
     def _runnable(self, busy: float) -> float:
         """Runnable tasks on average over the interval.
 

@@ -12,6 +12,7 @@ from typing import Literal
 from omcore.sensors.proc import PAGE_BYTES
 
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, a constant of the kernel's interface
+MACHINE_PRESSURE = "/proc/pressure/cpu"
 _MANY_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2**63
 
 Source = Literal["machine", "cgroup", "namespace"]
@@ -28,7 +29,7 @@ class Limits:
     cpu_usage_path: str = ""  # v2 cpu.stat or v1 cpuacct.usage; empty: add up the processes
     cpu_procs_dir: str = ""  # control group whose processes are the node's
     memory_dir: str = ""  # control group with memory.current or memory.usage_in_bytes
-    pressure_path: str = "/proc/pressure/cpu"
+    pressure_path: str = MACHINE_PRESSURE
     words: str = "the whole machine"  # for people
 
 
@@ -64,9 +65,11 @@ def detect(whole_machine: bool = False) -> Limits:
         quota, directory, version = cpu
         cores = min(quota, float(usable))
         usage = _usage_path(groups, directory, version)
+        # Version 1 keeps no pressure of a group, and the machine's would be that of others too.
         pressure = os.path.join(directory, "cpu.pressure")
     else:
-        cores, directory, usage, pressure = float(usable if private else online), "", "", ""
+        cores, directory, usage = float(usable if private else online), "", ""
+        pressure = "" if private else MACHINE_PRESSURE
     return Limits(
         cpu="cgroup" if cpu else fallback,
         memory="cgroup" if memory else fallback,
@@ -75,7 +78,7 @@ def detect(whole_machine: bool = False) -> Limits:
         cpu_usage_path=usage,
         cpu_procs_dir="" if private else directory,
         memory_dir=memory[1] if memory else "",
-        pressure_path=pressure if pressure and os.path.exists(pressure) else "/proc/pressure/cpu",
+        pressure_path=pressure if os.path.exists(pressure) else "",
         words=_words(cpu, memory, private),
     )
 

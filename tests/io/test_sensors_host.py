@@ -191,7 +191,7 @@ import select
 select.select([], [], [], 1.0)
 x = s.sample(t(), [pid])
 os.kill(pid, 9); os.waitpid(pid, 0)
-print(json.dumps([asdict(x), asdict(s.limits)]))
+print(json.dumps([{**asdict(x), "job": s.runnable(pid), "none": s.runnable(1)}, asdict(s.limits)]))
 """
 
 
@@ -238,6 +238,10 @@ def test_a_limited_node_reports_its_own_limit_and_usage(limited_group: list[str]
     # One endless task on half a core is a load of two, whoever else is busy on this machine.
     assert sample["load"] == pytest.approx(2.0, abs=0.8)
     assert sample["load_own"] == pytest.approx(sample["load"], abs=0.5)
+    assert sample["job"] == pytest.approx(1.0, abs=0.35)  # it asks for a core, though it gets half of one
+    assert sample["none"] == 0.0
+    assert (sample["wait_percent"] is None) == (limits["pressure_path"] == "")
+    assert limits["pressure_path"] != "/proc/pressure/cpu"  # the whole machine's, not this node's
 
 
 @needs_root
