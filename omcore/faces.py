@@ -184,7 +184,7 @@ class Faces:
         try:
             if job.stopped:
                 seat.write(requests.Stopped(job.stopped))
-            while not (job.ended.is_set() and job.terminal.drained()):
+            while not (job.ended.is_set() and job.terminal.drained(seat)):
                 heard = asyncio.create_task(channel.receive())
                 try:
                     waits = {heard} if ended.done() else {heard, ended}

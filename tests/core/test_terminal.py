@@ -100,16 +100,18 @@ def test_the_slowest_viewer_holds_the_job_within_the_window(terminal: Seen) -> N
     terminal.consumed(quick, "out", len(quick.text()))
     assert terminal.acks[-1] == ("out", WINDOW)
     assert len(slow.text()) == WINDOW
-    assert not terminal.drained()
+    assert not terminal.drained(quick)
     while len(quick.text()) < len(data):
         terminal.consumed(quick, "out", len(quick.text()))
     assert quick.text() == data
+    assert terminal.drained(quick)
+    assert not terminal.drained(slow)  # which is no reason for the quick one to wait at the job's end
     assert terminal.acks[-1] == ("out", WINDOW)  # still the slow one's
     terminal.consumed(slow, "out", 100)
     assert terminal.acks[-1] == ("out", WINDOW + 100)
     terminal.detach(slow)
     assert terminal.acks[-1] == ("out", len(data))
-    assert terminal.drained()
+    assert terminal.drained(slow)
     terminal.detach(slow)
     terminal.detach(quick)
     assert not terminal.attached
