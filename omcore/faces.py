@@ -217,12 +217,15 @@ class Faces:
 
     async def _logs(self, message: requests.AskLogs, channel: Channel) -> None:
         job = self._here(message.job)
+        sent: list[int] = []
         for name, log in job.terminal.logs.items():
             offset = log.floor
             while offset < log.end:
                 data = log.read(offset, CHUNK)
                 await channel.send(requests.Output(name, offset, data))
-                offset += len(data)
+                # While the reader took its time the log may have been trimmed: what is gone reads as zeros.
+                offset = max(offset + len(data), log.floor)
+            sent.append(offset)
         if message.follow and not job.ended.is_set():
-            ends = [log.end for log in job.terminal.logs.values()]
-            await self._terminal(job, channel, (ends[0], ends[1], ends[2]), 0)
+            # From where each was read to: what came since belongs to the reader, too.
+            await self._terminal(job, channel, (sent[0], sent[1], sent[2]), 0)
