@@ -288,7 +288,7 @@ class Node:
     async def _answer(self, sender: NodeId, question: Any) -> object:
         match question:
             case messages.AskJobs():
-                return messages.Jobs(self.jobs.home_views(), self.jobs.figures())
+                return messages.Jobs(self.jobs.views_for_peers(), self.jobs.figures())
             case messages.AskRoster():
                 return self.membership.roster_page(question.page)
             case messages.SignalHere():

@@ -57,7 +57,7 @@ from omcore.types import (
     ProcKey,
     RunSpec,
 )
-from omcore.wire import pack, unpack
+from omcore.wire import MAX_PEER_BYTES, pack, unpack
 
 if TYPE_CHECKING:
     from omcore.node import Node
@@ -73,6 +73,11 @@ LAUNCH_S = 20.0
 EXAMINE_AGAIN_S = 10.0
 MOVES_IN = 4
 """Guests that may be on their way here at the same time."""
+
+COMMAND_CHARS = 2048
+"""Of a command line that is kept to be shown: it travels in every view of the jobs."""
+MAX_LAUNCH_BYTES = MAX_PEER_BYTES - 4096
+MAX_VIEWS_BYTES = MAX_PEER_BYTES * 3 // 4
 
 FROM_OWNER = (StreamOut, Owner, NotOwner, Progressed)
 ASKS_HOLDER = (
@@ -226,14 +231,14 @@ class Jobs:
 
     async def run(self, spec: RunSpec) -> HomeJob:
         """Start a job whose home is here, here or on the node `spec.on`."""
-        if not spec.command or len(spec.command) > 10_000 or any("\0" in word for word in spec.command):
+        if not spec.command or not spec.command[0] or any("\0" in word for word in spec.command):
             raise UsageError("There is no command to run.", "omview run -- COMMAND ARG...")
         owner = self.node.cluster.find(spec.on) if spec.on else self.node.me
         job, token = new_job_id(), secrets.token_bytes(16)
         meta = Meta(
             id=job,
             name=self._name(spec),
-            command=tuple(clean(word, 4096) for word in spec.command),
+            command=shown_command(spec.command),
             user=pwd.getpwuid(os.getuid()).pw_name,
             uid=os.getuid(),
             cwd=spec.cwd,
@@ -250,8 +255,7 @@ class Jobs:
             if owner == self.node.me:
                 await self._start_here(job, spec, owner, token)
             else:
-                name = self.node.cluster.name(owner)
-                await self.node.calls.ask(owner, Launch(job, token, spec), Launched, LAUNCH_S, name)
+                await self._launch_at(owner, Launch(job, token, spec))
         except Exception:
             self._not_started(home)
             raise
@@ -283,6 +287,16 @@ class Jobs:
             if isinstance(error, OSError):
                 raise PodError(f"The job cannot be started: {error.strerror}") from error
             raise
+
+    async def _launch_at(self, owner: NodeId, launch: Launch) -> None:
+        name = self.node.cluster.name(owner)
+        size = len(pack(launch.spec))
+        if size > MAX_LAUNCH_BYTES:
+            raise Refused(
+                f"Arguments and environment have {size >> 10} KiB; {MAX_LAUNCH_BYTES >> 10} KiB can go to {name}.",
+                "Start it here without --on, then move it: omview migrate",
+            )
+        await self.node.calls.ask(owner, launch, Launched, LAUNCH_S, name)
 
     async def _launch(self, sender: NodeId, launch: Launch) -> int:
         if not valid_job_id(launch.job) or launch.job in self.held:
@@ -353,6 +367,18 @@ class Jobs:
     def home_views(self) -> tuple[JobView, ...]:
         """The jobs whose home is here."""
         return tuple(job.view() for job in self.homes.values())
+
+    def views_for_peers(self) -> tuple[JobView, ...]:
+        """The same in the space of one message: where there are too many, those that ended longest ago stay here."""
+        ordered = sorted(self.homes.values(), key=lambda job: (job.ended.is_set(), -job.meta.ended))
+        room, views = MAX_VIEWS_BYTES, []
+        for job in ordered:
+            view = job.view()
+            room -= len(pack(view))
+            if room < 0:
+                break
+            views.append(view)
+        return tuple(views)
 
     def moves(self, now: float) -> tuple[MoveView, ...]:
         """Moves of jobs whose home is here, newest first."""
@@ -584,3 +610,15 @@ class Jobs:
         if fatal is not None:
             raise Refused(f"{home.meta.name} cannot move to {name}: {fatal.text}.", fatal.hint)
         return examined
+
+
+def shown_command(command: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a command line as they are shown: harmless, and cut where there are too many of them."""
+    words, room = [], COMMAND_CHARS
+    for word in command:
+        if room <= 0:
+            words.append("…")
+            break
+        words.append(clean(word, room))
+        room -= len(words[-1]) + 1
+    return tuple(words)

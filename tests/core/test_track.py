@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from omcore.errors import Refused
+from omcore.jobs.manager import COMMAND_CHARS, shown_command
 from omcore.jobs.track import Track
 from omcore.messages import Progressed
 from omcore.types import JobId, NodeId, Step
@@ -85,3 +86,11 @@ def test_what_has_ended_has_ended() -> None:
     one.step_to(Step.COMMIT, 103.0)
     assert (one.step, one.ended_at) == (Step.REFUSED, 101.0)
     assert one.view(1, 2, 104.0).freeze_s is None
+
+
+def test_a_shown_command_is_bounded_however_many_words_it_has() -> None:
+    assert shown_command(("sh", "-c", "echo \x1b")) == ("sh", "-c", "echo \\x1b")
+    words = shown_command(("rm", *["x" * 300] * 9000))
+    assert words[-1] == "…"
+    assert len(" ".join(words)) <= COMMAND_CHARS + 4
+    assert len(shown_command(("y" * 10_000,))[0]) == COMMAND_CHARS
