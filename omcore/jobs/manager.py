@@ -562,6 +562,9 @@ class Jobs:
         self.node.touch()
         try:
             examined = await self._checked(home, dest)
+            self._check_request(home, dest)  # again: while both ends were asked another move may have begun or ended
+            if home.owner != source:
+                raise Refused(f"{home.meta.name} has just moved to {self.node.cluster.name(home.owner)}.", "Try again.")
             track.forecast_s = freeze_s(examined.rss_bytes)
             await home.move(track, examined.rss_bytes, track.forecast_s, home.meta.uid)
         except Exception as error:
