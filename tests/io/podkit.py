@@ -168,13 +168,14 @@ class Job:
         await self.pod.dump(images, 20)
         await other.restore(images, 20)
         await self.pod.retire()
-        self.adopt(other)
-        await other.resume()
+        await self.go_on(other)
         shutil.rmtree(images)
 
-    def adopt(self, other: Pod) -> None:
+    async def go_on(self, other: Pod) -> None:
+        """Resume in this pod; then all that was ever typed is said again: it takes what it has not."""
         self.pod = self.sink.pod = other
-        other.feed(0, self.typed)  # all that was ever typed: the pod takes what it has not
+        await other.resume()
+        other.feed(0, self.typed)  # before the resume it would be ignored
 
     async def hop(self) -> None:
         await self.move_to(await self.home.pod(self.sink))

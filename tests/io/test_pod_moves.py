@@ -171,8 +171,7 @@ db.execute("commit")
         await job.pod.dump(images, 20)
         await job.pod.retire()  # the stopped source still holds the lock on the shared file system
         await other.restore(images, 20)
-        job.adopt(other)
-        await other.resume()
+        await job.go_on(other)
         job.type(b"go\n")
         assert await job.sink.status() == 0
     with sqlite3.connect(path) as db:
@@ -366,7 +365,7 @@ async def test_a_job_that_ends_while_criu_works_is_ended() -> None:
 
 async def test_signals_sent_during_a_move_arrive_once() -> None:
     async with home() as here:
-        job = await here.start([PYTHON, "-c", WAIT_FOR_SIGNALS, "10"])
+        job = await here.start([PYTHON, "-c", WAIT_FOR_SIGNALS, "10", "12"])
         await job.sink.until(lambda: job.sink.out() == b"up\n")
         other = await here.pod(job.sink)
         images = here.images()
@@ -374,15 +373,15 @@ async def test_signals_sent_during_a_move_arrive_once() -> None:
         job.kill(signal.SIGUSR1)
         await other.restore(images, 20)
         await job.pod.retire()
-        job.adopt(other)
-        await other.resume()
+        await job.go_on(other)
         assert other.counters.signals_taken == 0
         other.signal(1, signal.SIGUSR1)
         other.signal(1, signal.SIGUSR1)
-        await job.sink.until(lambda: job.sink.signals == 1)
-        other.signal(2, signal.SIGTERM)
+        other.signal(2, signal.SIGUSR2)
+        await job.sink.until(lambda: b"got 12" in job.sink.out())
+        other.signal(3, signal.SIGTERM)
         await job.sink.status()
-        assert job.sink.out() == b"up\ngot 10 0 0\n"
+        assert job.sink.out() == b"up\ngot 10 0 0\ngot 12 0 0\n"
 
 
 async def test_an_engine_that_left_during_the_dump_finds_the_job_frozen() -> None:
