@@ -10,6 +10,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -71,8 +72,10 @@ class Tmux:
         self._tmux("resize-window", "-x", str(cols), "-y", str(rows))
 
     def close(self) -> None:
-        """End the server and what runs in it."""
+        """End the server and what runs in it; it leaves its socket behind."""
+        path = self._tmux("display-message", "-p", "#{socket_path}").strip()
         self._tmux("kill-server")
+        Path(path).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -109,6 +112,7 @@ def test_m_moves_the_job_under_the_cursor_and_h_brings_it_home(cluster: Cluster,
     app.keys("l")
     app.wait("walker is locked")
     cluster.until("walker", locked=True)
+    app.wait(r"▌ +■.*locked +python3 tick")  # l takes back what the screen says
     app.keys("l")
     cluster.until("walker", locked=False)
     app.keys("?")
