@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import RenderableType
+from textual import events
 from textual.app import App
 from textual.filter import NoColor
 from textual.screen import Screen
@@ -154,6 +155,12 @@ class OmView(App[int]):
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """Textual's hook for output: write only the cells that changed."""
         super()._display(screen, tightened(renderable))
+
+    def on_key(self, event: events.Key) -> None:
+        """A key that nobody took: typed right behind `/`, it came before the line had the focus."""
+        if isinstance(self.screen, OmScreen) and self.screen.take_early(event):
+            event.stop()
+            event.prevent_default()
 
     # ---- what arrives
 

@@ -74,6 +74,10 @@ class OmScreen(Screen[None]):
     def engine_back(self) -> None:
         """The engine answers again after it was gone: ask anew for what this screen follows."""
 
+    def take_early(self, event: events.Key) -> bool:
+        """Whether a key that was typed before a line had the focus belongs into it."""
+        return False
+
     def cursor_line(self) -> int | None:
         """The row of the screen on which the cursor is; toasts avoid it."""
         return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 from textual.widgets import Input
@@ -26,6 +27,27 @@ REORDER_S = 2.0  # rows that jump every second cannot be read
 HOLD_S = 3.0  # after the cursor was moved
 PLAN_S = 6.0  # how long a forecast in the details stays good
 SIDE_WIDTH = 54
+
+
+class Entry(Input):
+    """The line for the filter. It closes with the key itself: what is typed behind it is meant for the list."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        super().__init__(id="entry", compact=True, select_on_focus=False)
+        self.cursor_blink = False
+        self._close = close
+
+    def on_key(self, event: events.Key) -> None:
+        """Before Textual's own handling."""
+        late = not self.has_class("-open")
+        if late:
+            self.app.post_message(events.Key(event.key, event.character))
+        elif event.key in {"enter", "escape"}:
+            self._close()
+        else:
+            return
+        event.stop()
+        event.prevent_default()
 
 
 class ProcessScreen(OmScreen):
@@ -57,9 +79,7 @@ class ProcessScreen(OmScreen):
     def compose(self) -> ComposeResult:
         """The canvas, and the line one types a filter into."""
         yield from super().compose()
-        entry = Input(id="entry", compact=True, select_on_focus=False)
-        entry.cursor_blink = False
-        yield entry
+        yield Entry(self._close_entry)
 
     # ---- data
 
@@ -258,6 +278,8 @@ class ProcessScreen(OmScreen):
             ]
         end = sheet.right(sheet.width - 2, y, tail)
         room = end - 5
+        if sheet.width >= 100 and not self.text:
+            room -= len("   esc clear")  # it comes with the first letter, and the line one types into must not cover it
         self._entry_at = (3, y, room)
         if self.error:
             sheet.put(3, y, fmt.cut(f"{self.error}. Shown is the last filter that worked.", room), "busy")
@@ -434,22 +456,29 @@ class ProcessScreen(OmScreen):
         entry.display = True
         self.set_focus(entry)
 
+    def take_early(self, event: events.Key) -> bool:
+        """Letters reach the screen as long as the line has not the focus; they are in the order they were typed."""
+        if not isinstance(self.focused, Entry):
+            return False
+        if event.key in {"enter", "escape"}:
+            self._close_entry()
+        elif event.is_printable and event.character:
+            self.focused.insert_text_at_cursor(event.character)
+        else:
+            return False
+        return True
+
     def _close_entry(self) -> None:
         entry = self.query_one("#entry", Input)
         entry.remove_class("-open")
         entry.display = False
         self.set_focus(None)
-        self.redraw()
+        self._set_filter(entry.value)  # the news of the last letter may still be under way
 
     @on(Input.Changed, "#entry")
     def typed(self, event: Input.Changed) -> None:
         """Each letter counts."""
         self._set_filter(event.value)
-
-    @on(Input.Submitted, "#entry")
-    def entered(self) -> None:
-        """Done typing."""
-        self._close_entry()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a filter is typed, esc has something to close."""

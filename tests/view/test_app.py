@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from omcore.client import Client
@@ -230,6 +231,19 @@ async def test_the_filter_works_while_it_is_typed_and_esc_clears_it() -> None:
         assert app.screen.text == "cpu>300"
         await pilot.press("escape")
         await shows(app, pilot, "402 of 402 shown")
+
+
+async def test_quick_typing_goes_where_it_belongs() -> None:
+    async with running(demo.DemoClient(STILL), "3") as (app, pilot):
+        for key in ("slash", *"make", "enter", "m"):  # all at once, as over a slow link
+            app.post_message(events.Key(key, {"slash": "/", "enter": "\r"}.get(key, key)))
+        await shows(app, pilot, "Move make 9188")
+        await pilot.press("escape")
+        await shows(app, pilot, "of 402 shown   esc clear")
+        screen = app.screen
+        assert isinstance(screen, ProcessScreen)
+        assert screen.text == "make"
+        assert not app.paused
 
 
 async def test_a_wrong_filter_keeps_the_last_one_that_worked() -> None:
