@@ -12,7 +12,7 @@ from textual.widgets import Input
 from textual.worker import Worker
 
 from omcore.errors import OmError
-from omcore.types import JobId, JobView, MovePlan, ProcDelta, ProcKey, ProcView
+from omcore.types import JobId, JobState, JobView, MovePlan, ProcDelta, ProcKey, ProcView
 from omview import format as fmt
 from omview import processes as procs
 from omview.commands import Situation
@@ -25,6 +25,7 @@ from omview.widgets.sheet import Hit, Ink, Sheet
 
 REORDER_S = 2.0  # rows that jump every second cannot be read
 HOLD_S = 3.0  # after the cursor was moved
+FOLLOW_S = 4.0  # how long the cursor waits for its job to turn up on the node it went to
 PLAN_S = 6.0  # how long a forecast in the details stays good
 SIDE_WIDTH = 54
 
@@ -65,6 +66,9 @@ class ProcessScreen(OmScreen):
         self._test: Test | None = None
         self.rows: list[tuple[Seen, str]] = []
         self.key: ProcKey | None = None
+        self._seen: Seen | None = None  # what the cursor is on; kept while its job is between two nodes
+        self._gone_at = 0.0
+        self._at = 0
         self.top, self._room = 0, 1
         self.beside, self.full = True, False
         self._line = 0
@@ -140,22 +144,44 @@ class ProcessScreen(OmScreen):
         before = self._index()
         self._order = [each.proc.key for each in seen]
         self.rows = procs.tree(seen) if self.as_tree else [(each, "") for each in seen]
-        self._find_cursor(before)
+        self._find_cursor(before, look)
 
-    def _find_cursor(self, before: int) -> None:
+    def _find_cursor(self, before: int, look: Look) -> None:
         keys = [each.proc.key for each, _ in self.rows]
-        if not keys:
-            return
         if self.key not in keys:
-            self.key = keys[max(0, min(before, len(keys) - 1))]
-        self.top = self._index() - self._line
+            self.key = self._heir(look) or (keys[max(0, min(before, len(keys) - 1))] if keys else self.key)
+        if self.key in keys:
+            self._at = keys.index(self.key)
+            self._seen, self._gone_at = self.rows[self._at][0], 0.0
+            self.top = self._at - self._line
+        elif self._gone_at == 0.0:
+            self._seen = None
+
+    def _heir(self, look: Look) -> ProcKey | None:
+        """Where the cursor goes when its process has left with its job: after it; the old key while it is under way."""
+        if self._seen is None or self._seen.job is None or self.key in self.book.procs:
+            return None
+        proc, known = self._seen.proc, self._seen.job.id
+        job = next((job for job in live_jobs(look.view) if job.id == known), None)
+        left = job is not None and (job.node != proc.key.node or job.state is JobState.MOVING)
+        if job is None or not (left or proc.root):
+            return None  # one of many processes of a job that stays: its neighbour will do
+        roots = (each.proc.key for each, _ in self.rows if each.job and each.job.id == job.id and each.proc.root)
+        if (root := next(roots, None)) is not None or not left:
+            self._stale_order = True  # new rows stand at the end
+            return root
+        self._gone_at = self._gone_at or look.now
+        self._seen = replace(self._seen, job=job)
+        return self.key if look.now - self._gone_at < FOLLOW_S else None
 
     def _index(self) -> int:
-        return next((i for i, (each, _) in enumerate(self.rows) if each.proc.key == self.key), 0)
+        found = (i for i, (each, _) in enumerate(self.rows) if each.proc.key == self.key)
+        return next(found, max(0, min(self._at, len(self.rows) - 1)))
 
     def current(self) -> Seen | None:
         """The row under the cursor."""
-        return next((each for each, _ in self.rows if each.proc.key == self.key), None)
+        found = (each for each, _ in self.rows if each.proc.key == self.key)
+        return next(found, self._seen if self._gone_at else None)
 
     def job_at_cursor(self) -> JobView | None:
         """The job the row belongs to."""

@@ -233,6 +233,32 @@ async def test_the_filter_works_while_it_is_typed_and_esc_clears_it() -> None:
         await shows(app, pilot, "402 of 402 shown")
 
 
+async def test_the_cursor_goes_with_its_job_to_the_other_node() -> None:
+    client = demo.DemoClient(STILL)
+    async with running(client, "3", "slash", *"python", "enter") as (app, pilot):
+        screen = app.screen
+        assert isinstance(screen, ProcessScreen)
+        await until(pilot, lambda: screen.job_at_cursor() is not None)
+        job = screen.job_at_cursor()
+        assert job is not None
+        old = screen.proc_at_cursor()
+        assert old is not None
+        other = next(n for n in (2, 3) if n != job.node)
+        jobs = tuple(replace(each, node=other) if each.id == job.id else each for each in STILL.jobs)
+        client.deltas.put_nowait(ProcDelta((job.node,), gone=(old.key,)))
+        client.push(demo.view(moves=demo.MOVES[1:], jobs=jobs, serial=2))
+        await until(pilot, lambda: old.key not in screen.book.procs)
+        screen.redraw()
+        on_the_way = screen.job_at_cursor()
+        assert on_the_way is not None
+        assert on_the_way.id == job.id
+        new = replace(old, key=ProcKey(other, 77, 5))
+        client.deltas.put_nowait(ProcDelta((other,), changed=(new,)))
+        await until(pilot, lambda: new.key in screen.book.procs)
+        screen.redraw()
+        assert screen.proc_at_cursor() == new
+
+
 async def test_quick_typing_goes_where_it_belongs() -> None:
     async with running(demo.DemoClient(STILL), "3") as (app, pilot):
         for key in ("slash", *"make", "enter", "m"):  # all at once, as over a slow link
