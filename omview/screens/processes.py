@@ -25,6 +25,7 @@ from omview.widgets.sheet import Hit, Ink, Sheet
 
 REORDER_S = 2.0  # rows that jump every second cannot be read
 HOLD_S = 3.0  # after the cursor was moved
+SETTLE_S = 3.0  # the first list knows no CPU yet: it is ordered each second, and the cursor stays on top
 FOLLOW_S = 4.0  # how long the cursor waits for its job to turn up on the node it went to
 PLAN_S = 6.0  # how long a forecast in the details stays good
 SIDE_WIDTH = 54
@@ -69,10 +70,11 @@ class ProcessScreen(OmScreen):
         self._seen: Seen | None = None  # what the cursor is on; kept while its job is between two nodes
         self._gone_at = 0.0
         self._at = 0
+        self._touched = False  # whether anybody pressed a key here yet
         self.top, self._room = 0, 1
         self.beside, self.full = True, False
         self._line = 0
-        self._ordered_at = self._moved_at = 0.0
+        self._ordered_at = self._moved_at = self._asked_at = 0.0
         self._stale_order = True
         self._order: list[ProcKey] = []
         self._total = 0
@@ -116,7 +118,7 @@ class ProcessScreen(OmScreen):
         first = not self.book.asked or delta.full
         self.book.apply(delta)
         if first:
-            self._stale_order = True
+            self._stale_order, self._asked_at = True, self.om.clock()
             self._take_wish()
             self.redraw()  # later ones wait for the next second
 
@@ -135,7 +137,8 @@ class ProcessScreen(OmScreen):
         if self.only is not None:
             known += procs.deputies(look.view, self.only)
         seen = procs.see(known, look.view, self._test, self.jobs_only)
-        rest = now - self._moved_at < HOLD_S or now - self._ordered_at < REORDER_S
+        settling = now - self._asked_at < SETTLE_S
+        rest = now - self._moved_at < HOLD_S or (now - self._ordered_at < REORDER_S and not settling)
         if rest and not self._stale_order:
             seen = procs.keep_order(seen, self._order)
         else:
@@ -144,6 +147,8 @@ class ProcessScreen(OmScreen):
         before = self._index()
         self._order = [each.proc.key for each in seen]
         self.rows = procs.tree(seen) if self.as_tree else [(each, "") for each in seen]
+        if settling and not self._touched and self._moved_at == 0.0:
+            self.key, self._seen, self._line, before = None, None, 0, 0
         self._find_cursor(before, look)
 
     def _find_cursor(self, before: int, look: Look) -> None:
@@ -356,6 +361,10 @@ class ProcessScreen(OmScreen):
             sheet.put(4, y + row, line, "muted")
 
     # ---- keys
+
+    def on_key(self) -> None:
+        """From now on the cursor stays on its process."""
+        self._touched = True
 
     def action_down(self, lines: int) -> None:
         """Move the cursor by rows."""
