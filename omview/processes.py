@@ -42,7 +42,7 @@ class ProcBook:
     def apply(self, delta: ProcDelta) -> None:
         """Take in one difference."""
         self.asked = True
-        self.missing = delta.missing
+        self.missing = tuple(sorted(set(self.missing) - set(delta.nodes) | set(delta.missing)))
         if delta.full:
             spoken = set(delta.nodes)
             self.procs = {key: proc for key, proc in self.procs.items() if key.node not in spoken}

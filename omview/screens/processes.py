@@ -12,7 +12,7 @@ from textual.widgets import Input
 from textual.worker import Worker
 
 from omcore.errors import OmError
-from omcore.types import JobId, JobState, JobView, MovePlan, ProcDelta, ProcKey, ProcView
+from omcore.types import JobId, JobState, JobView, MovePlan, NodeState, ProcDelta, ProcKey, ProcView
 from omview import format as fmt
 from omview import processes as procs
 from omview.commands import Situation
@@ -339,7 +339,7 @@ class ProcessScreen(OmScreen):
         elif index >= self.top + self._room:
             self.top = index - self._room + 1
         self._line = index - self.top
-        stale = set(self.book.missing)
+        stale = {*self.book.missing, *(node.number for node in look.view.nodes if node.state is not NodeState.UP)}
         for offset, (seen, branch) in enumerate(self.rows[self.top : self.top + self._room]):
             row = procs.row(seen, branch, names, self.only, seen.proc.key.node in stale)
             proctable.draw_row(sheet, 0, y + 1 + offset, width - 1, columns, row, chosen=seen.proc.key == self.key)

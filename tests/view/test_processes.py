@@ -158,3 +158,13 @@ def test_a_job_that_is_unknown_is_a_plain_process() -> None:
     view = demo.view(jobs=tuple(job for job in demo.JOBS if job.state is not JobState.MOVING))
     found = [each for each in procs.see(demo.processes(), view, None) if each.proc.key.pid == 48211]
     assert found[0].job is None
+
+
+def test_a_node_that_did_not_answer_stays_missing_until_it_does() -> None:
+    book = ProcBook()
+    book.apply(ProcDelta((1,), full=True))
+    book.apply(ProcDelta((3,), missing=(3,)))
+    book.apply(ProcDelta((1,)))
+    assert book.missing == (3,)
+    book.apply(ProcDelta((3,), full=True))
+    assert not book.missing
