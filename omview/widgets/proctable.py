@@ -110,13 +110,20 @@ def draw_row(
             sheet.put(x0 + column.x, y, fmt.cut_middle(text, column.width), spec)
     command = columns[-1]
     x = sheet.put(x0 + command.x, y, row.branch, "line")
-    room = command.width - len(row.branch)
-    whole = f"{row.program[0]} {row.arguments}".rstrip()
+    program, rest = command_words(row.program[0], row.arguments, command.width - len(row.branch))
+    x = sheet.put(x, y, program, row.program[1])
+    sheet.put(x, y, rest, "muted")
+
+
+def command_words(program: str, arguments: str, room: int) -> tuple[str, str]:
+    """The program and the rest of a command, cut in the middle to `room` cells; a path too long becomes its name."""
+    whole = f"{program} {arguments}".rstrip()
+    if program.startswith("/") and fmt.cells(whole) > room:
+        program = program.rsplit("/", 1)[-1] or program
+        whole = f"{program} {arguments}".rstrip()
     cut = fmt.cut_middle(whole, room)
-    program = min(len(row.program[0]), len(cut))
-    kept = cut[:program]
-    x = sheet.put(x, y, kept, row.program[1])
-    sheet.put(x, y, cut[program:], "muted")
+    end = len(program) if cut == whole else min(len(program), cut.find("…") if "…" in cut else len(cut))
+    return cut[:end], cut[end:]
 
 
 def scroll_bar(sheet: Sheet, x: int, y: int, height: int, top: int, count: int) -> None:

@@ -8,6 +8,7 @@ from textual.theme import BUILTIN_THEMES
 from omview.theme import THEMES, Paint, needs_ascii, pick_theme, tokens_of
 from omview.widgets import bars
 from omview.widgets.canvas import change, spans
+from omview.widgets.proctable import command_words
 from omview.widgets.sheet import Sheet, to_ascii
 
 
@@ -215,3 +216,19 @@ def test_on_the_cursor_row_of_sixteen_colours_nothing_is_red_on_blue() -> None:
 def test_the_terminal_decides(environ: dict[str, str], theme: str, ascii_signs: bool) -> None:
     assert pick_theme(environ) == theme
     assert needs_ascii(environ) is ascii_signs
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "room", "words"),
+    [
+        ("python3", "pi.py", 20, ("python3", " pi.py")),
+        ("/opt/venv/bin/omview", "serve", 24, ("omview", " serve")),
+        ("/sbin/init", "", 24, ("/sbin/init", "")),
+        ("/opt/venv/bin/python", "-I -S /opt/omview/jobs/shim.py", 24, ("python", " -I -S …bs/shim.py")),
+        ("a-program-with-a-long-name", "x", 11, ("a-prog", "…me x")),
+    ],
+)
+def test_a_long_command_keeps_the_name_of_its_program(
+    program: str, arguments: str, room: int, words: tuple[str, str]
+) -> None:
+    assert command_words(program, arguments, room) == words
