@@ -35,6 +35,8 @@ class Situation:
     moving: int = 0
     layout: str = ""  # of the nodes on Cluster: "cards" or "rows"
     cards_fit: bool = False
+    typing: bool = False  # letters go into the filter
+    heard: bool = True  # the node on which the job runs
 
 
 When = Callable[[Situation], str]
@@ -56,6 +58,8 @@ def _job(now: Situation) -> str:
         return "the engine does not answer"
     if now.job.state is JobState.ENDED:
         return "it has ended"
+    if not now.heard:
+        return "its node is not heard"
     return "it is moving" if now.job.state is JobState.MOVING else ""
 
 
@@ -76,6 +80,8 @@ def _home(now: Situation) -> str:
 def _kill(now: Situation) -> str:
     if now.job is None and (now.proc is None or now.proc.key.pid <= 0):
         return HIDDEN
+    if now.job is not None and not now.heard:
+        return "its node is not heard"
     return _live(now)
 
 
@@ -205,6 +211,12 @@ def by_action(screen: str, action: str) -> Command | None:
 def footer(now: Situation) -> list[Command]:
     """What the footer offers: what works now, most useful first."""
     able = [command for command in of_screen(now.screen) if command.rank and command.label and not command.when(now)]
+    if now.typing:
+        return [command for command in of_screen(now.screen) if command.id in {"job.details", "app.escape"}]
+    if now.job is None:  # `m` can be pressed there, for it explains; that is nothing to offer
+        able = [command for command in able if command.id != "job.migrate"]
+    if now.zoomed:  # the list is not seen
+        able = [command for command in able if command.group != "shown"]
     return sorted(able, key=lambda command: command.rank)
 
 
@@ -214,7 +226,9 @@ def label(command: Command, now: Situation) -> str:
         return "unlock"
     if command.id == "job.stop" and now.job is not None and now.job.state is JobState.STOPPED:
         return "go on"
-    if command.id == "app.escape" and not now.filtered:
+    if command.id == "job.details" and (now.typing or now.zoomed):
+        return "done" if now.typing else "back to the list"
+    if command.id == "app.escape" and (now.typing or not now.filtered):
         return "close"
     return command.label
 

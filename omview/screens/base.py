@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from omcore.types import JobView, ProcView
+from omcore.types import JobView, NodeState, ProcView
 from omview import commands
 from omview.commands import HIDDEN, MOVES, Situation
 from omview.model import live_jobs, node_name, running_moves
@@ -85,6 +85,7 @@ class OmScreen(Screen[None]):
     def situation(self) -> Situation:
         """All that decides which commands can work now."""
         view, job = self.om.view, self.job_at_cursor()
+        lost = {node.number for node in view.nodes if node.state is NodeState.LOST} if view else set()
         return Situation(
             screen=self.NAME,
             live=self.om.live,
@@ -97,6 +98,7 @@ class OmScreen(Screen[None]):
             undo=self.om.undo_words(),
             toasts=bool(self.om.toasts),
             moving=len(running_moves(view)) if view else 0,
+            heard=job is None or job.node not in lost,
         )
 
     # ---- drawing

@@ -208,7 +208,8 @@ class ProcessScreen(OmScreen):
 
     def situation(self) -> Situation:
         """The base, and whether there is something for esc to undo."""
-        return replace(super().situation(), filtered=bool(self.text) or self.jobs_only, zoomed=self.full)
+        filtered, typing = bool(self.text) or self.jobs_only, self.focused is not None
+        return replace(super().situation(), filtered=filtered, zoomed=self.full, typing=typing)
 
     # ---- forecast for the details
 

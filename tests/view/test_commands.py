@@ -70,7 +70,7 @@ def test_the_footer_offers_only_what_works_now() -> None:
     moving = replace(FFMPEG, state=JobState.MOVING)
     assert not {"job.migrate", "job.lock", "job.home"} & offered(at(job=moving))
     assert "job.lock" not in offered(at(job=None))
-    assert "job.migrate" in offered(at(job=None))  # it explains what to do
+    assert "job.migrate" not in offered(at(job=None))  # it can be pressed, but only to be told what to do
     assert "job.migrate" not in offered(at(job=None, proc=None))
     assert "job.undo" not in offered(at())
     assert "job.undo" in offered(at(undo="ffmpeg to atlas"))
@@ -78,6 +78,9 @@ def test_the_footer_offers_only_what_works_now() -> None:
     assert "go.processes" not in offered(at())
     assert "show.next" not in offered(at(nodes=1))
     assert "job.details" not in offered(at(rows=0))
+    assert offered(at(typing=True)) == {"job.details", "app.escape"}  # all letters go into the filter
+    assert not {"show.filter", "show.order", "show.jobs"} & offered(at(zoomed=True))
+    assert not {"job.migrate", "job.lock", "job.kill"} & offered(at(heard=False))
 
 
 def test_reasons_are_words() -> None:
