@@ -7,7 +7,7 @@ from dataclasses import replace
 from omcore.types import NodeView
 from omview import format as fmt
 from omview.commands import Situation
-from omview.model import running_moves, sums
+from omview.model import jobs_on, running_moves, sums
 from omview.screens.base import OmScreen, bindings
 from omview.widgets import noderows
 from omview.widgets.bars import load_bar, nice_top, share_bar
@@ -82,16 +82,17 @@ class ClusterScreen(OmScreen):
         if self._layout_wish == "rows":
             return False
         self._shown = "cards"
-        height = min(height, 24)
+        height = min(height, 36)
         width = (sheet.width - 2 - 2 * columns) // columns
         self._columns = columns
         loads = [
             value for node in nodes for value in look.book.columns(node.number, "load", width - 32, look.now).values
         ]
         scale = nice_top(loads, 3.0)
+        most = max(len(jobs_on(look.view, node.number)) for node in nodes)
         for index, node in enumerate(nodes):
             row, column = divmod(index, columns)
-            card(sheet, 2 + column * (width + 2), top + row * (height + 1), width, height, node, look, scale)
+            card(sheet, 2 + column * (width + 2), top + row * (height + 1), width, height, node, look, scale, most)
         return True
 
     def _rows(self, sheet: Sheet, top: int, bottom: int, nodes: list[NodeView], look: Look) -> None:

@@ -58,7 +58,7 @@ class NodeScreen(OmScreen):
         left = sheet.width - _SIDE - 4 if wide else sheet.width - 2
         self._line = None
         if wide:
-            self._charts(sheet, 2, y, left - 2, bottom, node, look)
+            self._charts(sheet, 2, y, left - 2, bottom - 1, node, look)
             self._lists(sheet, sheet.width - _SIDE - 1, y, _SIDE, bottom, look)
         else:
             height = max(5, (bottom - y) // 2)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from omview.widgets.sheet import Sheet
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
+_TOPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 def level(load: float | None) -> str:
@@ -76,7 +77,7 @@ def trend(values: Sequence[float | None], top: float) -> str:
 
 
 def nice_top(values: Sequence[float | None], least: float) -> float:
-    """The upper end of a shared scale: at least `least`, else the next of 1 2 3 5 times a power of ten."""
+    """The upper end of a shared scale: at least `least`, else the next round figure that leaves little empty."""
     highest = max((value for value in values if value is not None), default=0.0)
     if highest <= least:
         return least
@@ -85,7 +86,7 @@ def nice_top(values: Sequence[float | None], least: float) -> float:
         power *= 10
     while power > highest:
         power /= 10
-    return next(factor * power for factor in (1.0, 2.0, 3.0, 5.0, 10.0) if factor * power >= highest)
+    return next(factor * power for factor in _TOPS if factor * power >= highest)
 
 
 def fit_top(top: float, height: int) -> float:

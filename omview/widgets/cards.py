@@ -13,8 +13,10 @@ LEAST = (60, 13)
 _FIGURES = 22  # columns for the figures beside the chart
 
 
-def card(sheet: Sheet, x: int, y: int, width: int, height: int, node: NodeView, look: Look, top: float) -> None:
-    """Draw one card; `top` is the scale's end that all cards of the screen share."""
+def card(
+    sheet: Sheet, x: int, y: int, width: int, height: int, node: NodeView, look: Look, top: float, most: int
+) -> None:
+    """Draw one card; all cards of the screen share `top`, the scale's end, and leave room for `most` jobs."""
     chosen = node.number == look.node
     sheet.clear(x, y, width, height, "surface")
     sheet.hit(x, y, width, height, "node", node.number)
@@ -24,7 +26,7 @@ def card(sheet: Sheet, x: int, y: int, width: int, height: int, node: NodeView, 
             sheet.put(x, y + row, "▌", "accent")
     here = jobs_on(look.view, node.number)
     spare = height - 3  # rows under the title and its blank line, jobs line included
-    jobs = max(0, min(3, len(here), spare - 12 + 1)) if spare > 12 else 0
+    jobs = max(0, min(max(3, spare // 4), most, spare - 12 + 1)) if spare > 12 else 0
     tail = 3 + jobs if spare >= 11 else 1
     chart = height - 2 - tail - (1 if spare >= 11 else 0)
     chart = max(3, chart)
@@ -37,7 +39,7 @@ def card(sheet: Sheet, x: int, y: int, width: int, height: int, node: NodeView, 
         _shares(sheet, x + 2, line, width - 4, node)
         line += 2
     _jobs_line(sheet, x + 2, min(line, y + height - 1), width - 4, node, look)
-    for job in here[: max(0, y + height - line - 1)][:4]:
+    for job in here[: max(0, y + height - line - 1)]:
         line += 1
         job_line(sheet, x + 2, line, width - 4, job)
 
@@ -84,7 +86,7 @@ def _chart(
 def labels(sheet: Sheet, end: int, y: int, height: int, scale: float) -> None:
     """The figures at the left of a chart: its top, 1.0 and 0.0, as far as they do not meet."""
     one = y + height - 1 - max(1, round(height / scale))
-    sheet.right(end, y, [(f"{scale:.1f}", "faint")])
+    sheet.right(end, y, [(f"{scale:.1f}" if scale < 9.95 else f"{scale:.0f}", "faint")])
     if height > 3 and one > y:
         sheet.right(end, one, [("1.0", "faint")])
     if height > 4:

@@ -57,7 +57,8 @@ def draw(sheet: Sheet, area: Region, lines: Sequence[Line], chosen: int, span_s:
             marker = "*" if paint.ascii_only else "hd"
             figure.draw(figure.signal(xs, [value for _, value in points], marker=marker).lines())
     figure.ruler("y", "left").lim(0, top)
-    steps = [top * part / 6 for part in range(7)] if top == 1.5 or top == 3 else [top * part / 5 for part in range(6)]
+    parts = next((parts for parts in (5, 4, 3) if f"{top / parts:.2e}"[:4] in {"1.00", "2.00", "5.00"}), 5)
+    steps = [top * part / parts for part in range(parts + 1)]
     figure.ruler("y", "left").ticks(steps, [f"{step:.1f}" if top < 20 else f"{step:.0f}" for step in steps])
     figure.ruler("x", "lower").lim(-10, 0)
     figure.ruler("x", "lower").ticks([-10, -8, -6, -4, -2, 0], ["-10", "-8", "-6", "-4", "-2", "now"])

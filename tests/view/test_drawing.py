@@ -137,8 +137,9 @@ def test_an_area_without_values_is_empty() -> None:
 
 def test_scales_are_round_and_put_one_on_an_edge() -> None:
     assert bars.nice_top((0.5, None), 3.0) == 3.0
-    assert bars.nice_top((4.0,), 3.0) == 5.0
-    assert bars.nice_top((0.0004,), 0.0001) == pytest.approx(0.0005)
+    assert bars.nice_top((4.1,), 3.0) == 5.0
+    assert bars.nice_top((11.0,), 3.0) == 15.0
+    assert bars.nice_top((0.00045,), 0.0001) == pytest.approx(0.0005)
     assert bars.fit_top(3.0, 10) == pytest.approx(10 / 3)
     assert bars.fit_top(30.0, 9) == 30.0
 
