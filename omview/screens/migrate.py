@@ -244,8 +244,10 @@ class MigrateDialog(Dialog[int | None]):
                 sheet.right(load_x + 20, y, [(fmt.cores(target.cores), "text")])
                 sheet.right(load_x + 34, y, [(fmt.gib(target.mem_free_bytes), "text"), (" GiB", "text")])
             sheet.right(freeze, y, [(fmt.about(target.freeze_s), "text b")])
-            best = target.verdict.startswith("best")
-            sheet.put(freeze + 3, y, fmt.cut(target.verdict, sheet.width - freeze - 5), "accent" if best else "muted")
+            best, verdict, room = target.verdict.startswith("best"), target.verdict, sheet.width - freeze - 5
+            if fmt.cells(verdict) > room:  # the row names the node already
+                verdict = verdict.replace(f" {node_name(self.view, target.node)} gets", " gets")
+            sheet.put(freeze + 3, y, fmt.cut(verdict, room), "accent" if best else "muted")
         if self.here is not None and wide:
             y += 1
             sheet.put(5, y, fmt.cut_middle(node_name(self.view, self.here.node), 8), "faint")

@@ -81,6 +81,12 @@ def test_the_best_comes_first_then_where_it_is_then_who_refuses() -> None:
     assert plan_targets(targets[:2])[0].verdict == "it is here"
 
 
+def test_where_it_would_be_slower_nothing_is_called_best() -> None:
+    source = node(1, load=0.5)
+    (first, *_) = plan_targets([look(node(2, load=3.0), source), look(source, source, here=True)])
+    assert first.verdict == "slower: n2 gets crowded"
+
+
 numbers = st.floats(0, 1e9)
 
 
