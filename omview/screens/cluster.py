@@ -14,6 +14,7 @@ from omview.widgets.bars import load_bar, nice_top, share_bar
 from omview.widgets.cards import LEAST, card
 from omview.widgets.look import Look
 from omview.widgets.moves import event_line, now_section, one_line
+from omview.widgets.proctable import scroll_bar
 from omview.widgets.sheet import Hit, Ink, Sheet
 
 
@@ -108,6 +109,7 @@ class ClusterScreen(OmScreen):
         first = max(0, min(index - listed // 2, len(nodes) - listed))
         scale = nice_top([node.sample.load for node in nodes], 2.5)
         noderows.rows(sheet, top, listed + 1, nodes, look, scale, first)
+        scroll_bar(sheet, sheet.width - 1, top + 1, listed, first, len(nodes))
         self._line = top + 1 + index - first
         if detail and nodes:
             loads = [value for node in nodes for value in look.book.columns(node.number, "load", 40, look.now).values]

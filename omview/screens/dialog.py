@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from omview.widgets.canvas import Canvas
@@ -21,6 +22,11 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
     """A modal picture with its own keys; subclasses draw it and answer with `dismiss`."""
 
     AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+e", "shot", show=False),
+        Binding("ctrl+t", "next_theme", show=False),
+        Binding("ctrl+l", "draw_anew", show=False),
+    ]
     BAR = "accent"  # move: something moves; busy: a node changes; bad: something ends; accent: nothing at risk
     WIDTH, HEIGHT = 104, 25
 
@@ -61,6 +67,19 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
     def on_resize(self) -> None:
         """Fit into the new size."""
         self.call_after_refresh(self.redraw)
+
+    def action_shot(self) -> None:
+        """Save a screenshot; the note about it is seen when the dialog is closed."""
+        self.om.save_shot()
+
+    def action_next_theme(self) -> None:
+        """The next of our themes."""
+        self.om.next_theme()
+
+    def action_draw_anew(self) -> None:
+        """Write all cells again."""
+        self.refresh(layout=True)
+        self.query_one("#dialog", Canvas).refresh()
 
     @on(Canvas.Pressed)
     def pressed(self, event: Canvas.Pressed) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from textual import events
@@ -257,6 +258,15 @@ async def test_the_cursor_goes_with_its_job_to_the_other_node() -> None:
         await until(pilot, lambda: new.key in screen.book.procs)
         screen.redraw()
         assert screen.proc_at_cursor() == new
+
+
+async def test_a_screenshot_can_be_taken_of_a_dialog(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with running(demo.DemoClient(STILL), "3", "m") as (app, pilot):
+        await shows(app, pilot, "Where to?")
+        await pilot.press("ctrl+e")
+        await until(pilot, lambda: bool(list(tmp_path.glob("*.svg"))))
+        await shows(app, pilot, "Where to?")
 
 
 async def test_quick_typing_goes_where_it_belongs() -> None:
