@@ -17,7 +17,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ from omcore.paths import Paths, make_images, make_private
 from omcore.proclists import ProcessLists
 from omcore.sensors.host import HostSensor
 from omcore.sensors.procs import ProcessSensor
-from omcore.transport.base import Failure
+from omcore.transport.base import Failure, Packet
 from omcore.transport.zmq_transport import ZmqTransport
 from omcore.trust.state import State, open_state
 from omcore.types import ClusterView, JobView, LoadSample, NodeId, NodeInfo, NodeState, NodeView
@@ -198,17 +198,21 @@ class Node:
     async def _receive(self) -> None:
         while True:
             packet = await self.transport.receive()
-            if packet.invitation:
-                self.membership.joins(packet)
-                continue
             try:
-                if packet.data[:1] == bytes((GOSSIP_KIND,)):
-                    number = self.cluster.number(packet.sender)
-                    self._perform(self.gossip.receive(packet.data[1:], number, self.now()))
-                else:
-                    self._dispatch(packet.sender, PEER.decode(packet.data))
+                self._take(packet)
             except ProtocolError as error:
                 log.warning("bad packet from=%s error=%s", self.cluster.name(packet.sender), error)
+            except Exception:  # a full disk, or a bug: that packet is lost, but the engine must not become deaf
+                log.exception("packet failed from=%s", self.cluster.name(packet.sender))
+
+    def _take(self, packet: Packet) -> None:
+        if packet.invitation:
+            self.membership.joins(packet)
+        elif packet.data[:1] == bytes((GOSSIP_KIND,)):
+            number = self.cluster.number(packet.sender)
+            self._perform(self.gossip.receive(packet.data[1:], number, self.now()))
+        else:
+            self._dispatch(packet.sender, PEER.decode(packet.data))
 
     def _dispatch(self, sender: NodeId, message: Any) -> None:
         match message:
@@ -256,7 +260,8 @@ class Node:
     async def _gossip_loop(self) -> None:
         while True:
             await asyncio.sleep(max(0.02, self.gossip.deadline - self.now()))
-            self._perform(self.gossip.tick(self.now()))
+            with _going_on("gossip"):
+                self._perform(self.gossip.tick(self.now()))
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -264,16 +269,20 @@ class Node:
         while True:
             due = max(due + 1.0, loop.time())
             await asyncio.sleep(due - loop.time())
-            now = loop.time()
-            self._sense()
-            self.jobs.tick(now)
-            self.cluster.record(
-                (number, sample.load if sample and state is not NodeState.LOST else None)
-                for number, state, sample, _ in self.gossip.view(now)
-            )
-            self.membership.tick(now)
-            self.processes.mark(self.jobs.roots())
-            await self.lists.tick(now)
+            with _going_on("tick"):
+                await self._second(loop.time())
+
+    async def _second(self, now: float) -> None:
+        """What is done once a second."""
+        self._sense()
+        self.jobs.tick(now)
+        self.cluster.record(
+            (number, sample.load if sample and state is not NodeState.LOST else None)
+            for number, state, sample, _ in self.gossip.view(now)
+        )
+        self.membership.tick(now)
+        self.processes.mark(self.jobs.roots())
+        await self.lists.tick(now)
 
     def _sense(self) -> None:
         now = self.now()
@@ -385,6 +394,15 @@ class Node:
             can_guest=not why,
             why_not=why,
         )
+
+
+@contextlib.contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """One round that fails is logged; the next one comes all the same."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s failed", what)
 
 
 def merge_figures(job: JobView, figures: messages.Figures | None) -> JobView:

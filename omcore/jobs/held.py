@@ -187,6 +187,9 @@ class HeldJob:
                 self._act(self._todo.popleft())
         finally:
             self._working = False
+            self._arm()  # also when one failed: what follows it must not wait for the next message
+
+    def _arm(self) -> None:
         loop = asyncio.get_running_loop()
         if self._timer:
             self._timer.cancel()

@@ -68,7 +68,7 @@ class HomeJob:
         self._heard = 0.0
         self._asked = 0.0
         self._tracks: dict[str, Track] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._todo: deque[outputs.Output] = deque()
         self._working = False
         self.machine = Home(meta.id, self._node.me)
@@ -96,12 +96,17 @@ class HomeJob:
                 self._act(self._todo.popleft())
         finally:
             self._working = False
+            self._arm()  # also when one failed: what follows it must not wait for the next message
+
+    def _arm(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        deadline = self.machine.deadline
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._tick_machine)
+        if self._todo:
+            self._timer = loop.call_soon(self._work_off)
+        elif self.machine.deadline is not None:
+            self._timer = loop.call_at(self.machine.deadline, self._tick_machine)
 
     def _tick_machine(self) -> None:
         self._timer = None
@@ -160,9 +165,16 @@ class HomeJob:
         moved = action.owner != self.owner
         self.owner, self.epoch = action.owner, action.epoch
         if moved:
-            self.meta = replace(self.meta, moves=self.meta.moves + 1)
-            self._jobs.homes_store.save(self.meta)
+            self._note(replace(self.meta, moves=self.meta.moves + 1))
         self._node.touch()
+
+    def _note(self, meta: Meta) -> None:
+        """Write down what people are shown of it; a full disk must not hold up what the journal has decided."""
+        self.meta = meta
+        try:
+            self._jobs.homes_store.save(meta)
+        except OSError as error:
+            log.warning("not written down job=%s error=%s", self.id[:8], error)
 
     # -- moves
 
@@ -318,8 +330,7 @@ class HomeJob:
         if self.end is not None and self.ended.is_set():
             return
         self.end = end
-        self.meta = replace(self.meta, ended=time.time())
-        self._jobs.homes_store.save(self.meta)
+        self._note(replace(self.meta, ended=time.time()))
         for track in tuple(self._tracks.values()):
             track.ended(Step.BACK, self._node.now(), MigrationError("The job ended before it could move."))
         self.ended.set()

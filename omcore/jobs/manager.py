@@ -164,10 +164,12 @@ class Jobs:
 
     def tick(self, now: float) -> None:
         """Once a second: repeat what is unanswered, measure what runs here, forget what ended long ago."""
-        for home in tuple(self.homes.values()):
-            home.tick(now)
-        for held in tuple(self.held.values()):
-            held.tick(now)
+        jobs: tuple[HomeJob | HeldJob, ...] = (*self.homes.values(), *self.held.values())
+        for job in jobs:
+            try:
+                job.tick(now)
+            except Exception:  # one job's trouble is not that of the others
+                log.exception("tick failed job=%s", job.id[:8])
         self._measure(now)
         self._forget_old()
 
