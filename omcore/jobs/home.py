@@ -198,6 +198,13 @@ class HomeJob:
             if track.done.done():
                 self._tracks.pop(track.ticket, None)
 
+    @property
+    def needed(self) -> bool:
+        """Whether somebody still needs the ended job: a terminal, or a node with a stopped copy that only our word
+        lets go.
+        """
+        return self.terminal.attached or bool(self.machine.book.leftovers)
+
     def cancel_move(self) -> None:
         """Take the open move back if it is not too late."""
         self.feed(inputs.CancelRequested())

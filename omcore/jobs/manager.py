@@ -82,9 +82,10 @@ MAX_VIEWS_BYTES = MAX_PEER_BYTES * 3 // 4
 FROM_OWNER = (StreamOut, Owner, NotOwner, Progressed)
 ASKS_HOLDER = (
     handoff.Prepare, handoff.Freeze, handoff.Go, handoff.Abort, handoff.Reclaim, handoff.Ask, handoff.Probe,
-    handoff.Adopt, handoff.Drop,
+    handoff.Adopt, handoff.Drop, handoff.Resumed, handoff.Undone,
 )  # fmt: skip
-"""Questions that deserve an answer even from a node that never heard of the job."""
+"""What deserves an answer even from a node that never heard of the job (or was rebooted): else home reminds it of its
+leftovers for ever, and too many of those end all moves."""
 
 
 @dataclass
@@ -177,7 +178,7 @@ class Jobs:
         ended = sorted((j for j in self.homes.values() if j.ended.is_set()), key=lambda job: job.meta.ended)
         old = time.time() - KEEP_ENDED_S
         for index, job in enumerate(ended):
-            if (index < len(ended) - KEEP_ENDED or job.meta.ended < old) and not job.terminal.attached:
+            if (index < len(ended) - KEEP_ENDED or job.meta.ended < old) and not job.needed:
                 job.close()
                 del self.homes[job.id]
                 self.homes_store.forget(job.id)
