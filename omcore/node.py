@@ -142,12 +142,16 @@ class Node:
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` as long as the engine lives; what it did not foresee is logged, not swallowed."""
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self.keep(task)
         task.add_done_callback(self._task_done)
         return task
 
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Let a task live as long as the engine; its failure is somebody else's matter."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task failed", exc_info=error)
 

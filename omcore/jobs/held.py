@@ -76,6 +76,7 @@ class HeldJob:
         self._working = False
         self._dumping: asyncio.Task[None] | None = None
         self._recovered = True  # False: a record is here that the machine has not seen yet
+        self.beginning = False  # the job is being started here; there is no record yet
         self._welcome = True  # home knows where our streams stand
         self._stopped = 0
         self._flushing: asyncio.TimerHandle | None = None
@@ -97,7 +98,7 @@ class HeldJob:
     @property
     def empty(self) -> bool:
         """Whether nothing is written down of it here."""
-        return self._recovered and self.machine.record is None
+        return self._recovered and not self.beginning and self.machine.record is None
 
     @property
     def pod(self) -> Pod | None:
@@ -109,7 +110,12 @@ class HeldJob:
         """Begin a job here; returns its root's PID.  Raises `PodError` when the program cannot be started."""
         record = first_record(self.id, home, token)
         pod = await self._create(record.pod)
-        self._jobs.records.write(record)
+        try:
+            self._jobs.records.write(record)
+        except OSError:
+            await pod.retire()
+            raise
+        self.beginning = False
         self.feed(inputs.EngineRestarted(record, inputs.Facts(pod=record.pod)))
         try:
             pid = await pod.start(spec)
@@ -174,7 +180,7 @@ class HeldJob:
 
     def message(self, sender: NodeId, message: Any) -> None:
         """A handoff message."""
-        if self._recovered:
+        if self._recovered and not self.beginning:
             self.feed(inputs.Received(sender, message, secrets.token_bytes(16)))
 
     def _work_off(self) -> None:

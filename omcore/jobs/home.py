@@ -62,6 +62,7 @@ class HomeJob:
             self.ended.set()
         self.stopped = 0
         self.started = False  # the owner has said that it runs
+        self.launching = new  # its node is starting it: what that says of it meanwhile is no proof of anything
         self.note = ""
         self._doubt: outputs.Doubt | None = None
         self._await: End | None = None
@@ -255,7 +256,7 @@ class HomeJob:
                 self._owner_says(sender, message)
             case Progressed():
                 self._progressed(sender, message)
-            case NotOwner() if sender == self.owner and not self.moving:
+            case NotOwner() if sender == self.owner and not self.moving and not self.launching:
                 self.feed(inputs.CheckOwner(random.getrandbits(31)))
             case _:
                 pass
@@ -322,7 +323,7 @@ class HomeJob:
 
     def tick(self, now: float) -> None:
         """Once a second: repeat what the owner has not taken, ask an owner that says nothing."""
-        if self.end is not None or self.moving:
+        if self.end is not None or self.moving or self.launching:
             return
         if self.terminal.waiting:
             self.terminal.resend_input(self.terminal.taken, 0)

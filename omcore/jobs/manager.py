@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omcore.checkpoint.findings import examine
 from omcore.checkpoint.needs import Needs, check_needs, needs_of
 from omcore.checkpoint.preflight import judge
-from omcore.errors import NotMovable, OmError, PodError, Refused, RemoteProtocolError, UsageError
+from omcore.errors import NotMovable, OmError, PeerUnreachable, PodError, Refused, RemoteProtocolError, UsageError
 from omcore.handoff import messages as handoff
 from omcore.handoff.inputs import EngineRestarted, Received
 from omcore.handoff.records import CopyState, Journal, first_journal
@@ -248,29 +248,43 @@ class Jobs:
             started=time.time(),
             tty=spec.tty,
         )
-        self.homes_store.save(meta)
-        home = self.homes[job] = HomeJob(self, meta, first_journal(job, owner, token), new=True)
+        try:
+            self.homes_store.save(meta)
+            home = self.homes[job] = HomeJob(self, meta, first_journal(job, owner, token), new=True)
+        except OSError as error:
+            self.homes_store.forget(job)
+            raise PodError(f"The job cannot be written down: {error.strerror}.", "Is the disk full?") from error
         if spec.rows and spec.cols and spec.tty:
             home.terminal.window = (spec.rows, spec.cols)
         if spec.detach:
             home.terminal.type(0, b"", eof=not spec.tty)
-        try:
-            if owner == self.node.me:
-                await self._start_here(job, spec, owner, token)
-            else:
-                await self._launch_at(owner, Launch(job, token, spec))
-        except Exception:
-            self._not_started(home)
-            raise
-        home.started = True
-        self.node.cluster.event("started", meta.name, f"on {self.node.cluster.name(owner)}")
-        self.node.touch()
+        beginning = asyncio.create_task(self._begin(home, spec, owner, token))
+        self.node.keep(beginning)
+        # Who asked may hang up at any moment; a job half begun would then be in nobody's hands.
+        await asyncio.shield(beginning)
         return home
 
-    def _not_started(self, home: HomeJob) -> None:
-        home.close()
-        self.homes.pop(home.id, None)
-        self.homes_store.forget(home.id)
+    async def _begin(self, home: HomeJob, spec: RunSpec, owner: NodeId, token: bytes) -> None:
+        """Start it where it shall run; only what certainly did not start is forgotten."""
+        try:
+            if owner == self.node.me:
+                await self._start_here(home.id, spec, owner, token)
+            else:
+                await self._launch_at(owner, Launch(home.id, token, spec))
+        except PeerUnreachable as error:
+            # It may run: its node is asked, and says that it runs or that it never heard of it.
+            home.launching = False
+            hint = "If it started all the same, it shows up in: omview jobs"
+            raise PeerUnreachable(f"{error.text.rstrip('.')}: nobody knows whether the job started.", hint) from error
+        except Exception:
+            home.close()
+            self.homes.pop(home.id, None)
+            self.homes_store.forget(home.id)
+            raise
+        home.launching = False
+        home.started = True
+        self.node.cluster.event("started", home.meta.name, f"on {self.node.cluster.name(owner)}")
+        self.node.touch()
 
     def _name(self, spec: RunSpec) -> str:
         wanted = clean(spec.name or os.path.basename(spec.command[0]), 64) or "job"
@@ -282,7 +296,8 @@ class Jobs:
         return next(name for n in range(2, 10_000) if (name := f"{wanted}-{n}") not in taken)
 
     async def _start_here(self, job: JobId, spec: RunSpec, home: NodeId, token: bytes) -> int:
-        held = self.held[job] = HeldJob(self, job)
+        held = self.held[job] = self.held.get(job) or HeldJob(self, job)
+        held.beginning = True
         try:
             return await held.start(spec, home, token)
         except (PodError, OSError) as error:
@@ -304,7 +319,10 @@ class Jobs:
     async def _launch(self, sender: NodeId, launch: Launch) -> int:
         if not valid_job_id(launch.job) or launch.job in self.held:
             raise UsageError("That job cannot be started twice.")
+        held = self.held[launch.job] = HeldJob(self, launch.job)  # before anything waits: who asks now is not told "no"
+        held.beginning = True
         if not await asyncio.to_thread(os.path.isdir, launch.spec.cwd):
+            self.drop_held(held)
             raise UsageError(f"{self.node.info.name} has no directory {clean(launch.spec.cwd, 200)}.")
         return await self._start_here(launch.job, launch.spec, sender, launch.token)
 
