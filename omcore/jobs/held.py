@@ -71,6 +71,7 @@ class HeldJob:
         self.id = job
         self.machine = Participant(job, self._node.me, jobs.incarnation)
         self.pods: dict[Epoch, Pod] = {}
+        self._burials: dict[Epoch, asyncio.Task[None]] = {}
         self._relay = OutRelay(dict.fromkeys(STREAMS, 0))
         self._todo: deque[outputs.Output] = deque()
         self._working = False
@@ -161,6 +162,9 @@ class HeldJob:
         await self.recover(record)
 
     async def _create(self, epoch: Epoch) -> Pod:
+        if burial := self._burials.get(epoch):
+            # The one before it in that directory: until it is dead there is no place, and its burial sweeps the place.
+            await asyncio.wait({burial})
         spec = PodSpec(
             job=self.id,
             directory=self._jobs.records.directory(self.id, epoch),
@@ -368,12 +372,20 @@ class HeldJob:
             ticket, host = new_ticket(), self._jobs.stream_host(action.source)
             limit = reserve_bytes(prepare.rss_bytes) + GHOST_BYTES
             receiver = self._receiver = BulkReceiver(directory, ticket, limit, join_address(host, 0))
-            _, port = await asyncio.gather(self._create(action.pod), receiver.start())
-        except OmError as error:
-            self.feed(inputs.PodFailed(action.session, error.text, error.hint))
+            # Both to their end, whatever comes of them: what was made can only be taken away when it is there.
+            pod, port = await asyncio.gather(self._create(action.pod), receiver.start(), return_exceptions=True)
+        except (OmError, OSError) as error:
+            self.feed(inputs.PodFailed(action.session, *_words(error)))
             return
-        except OSError as error:
-            self.feed(inputs.PodFailed(action.session, f"it cannot make room: {error.strerror}"))
+        if self.record is None or self.record.session != action.session:  # taken back meanwhile
+            self._kill(action.pod)
+            self._start(receiver.close())
+            return
+        if isinstance(pod, BaseException) or isinstance(port, BaseException):
+            failed = pod if isinstance(pod, BaseException) else port
+            assert isinstance(failed, BaseException)
+            log.warning("not prepared job=%s", self.id[:8], exc_info=failed)
+            self.feed(inputs.PodFailed(action.session, *_words(failed)))
             return
         criu = self._node.criu.version if self._node.criu else ()
         address = join_address(host, port)
@@ -414,11 +426,12 @@ class HeldJob:
         pod = self.pods.pop(epoch, None)
         if pod is not None:
             pod.kill()
-            self._start(self._bury(pod, epoch))
+            self._burials[epoch] = self._start(self._bury(pod, epoch))
 
     async def _bury(self, pod: Pod, epoch: Epoch) -> None:
         await pod.retire()
         self._jobs.records.drop_pod(self.id, epoch)
+        self._burials.pop(epoch, None)
 
     def _delete_images(self, epoch: Epoch) -> None:
         self._drop_stream()

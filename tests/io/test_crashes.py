@@ -1,0 +1,111 @@
+"""Engines that die in the middle of a move, as HANDOFF section 10 has it; real pods, real CRIU."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omcore import requests
+from omcore.errors import MigrationError
+from omcore.handoff.records import CopyState
+from omcore.jobs.held import HeldJob
+from omcore.jobs.pod import Pod
+from omcore.paths import SHARED_MEMORY
+from omcore.transport.bulk import BulkReceiver
+from omcore.types import JobId
+from tests.io.podkit import CRIU
+from tests.io.test_engine_trouble import attached, ended, pair, spec, until
+from tests.io.test_engines import Engine, ash, birch, root
+
+__all__ = ["ash", "birch", "root"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.criu,
+    pytest.mark.skipif(CRIU is None, reason="no CRIU"),
+    pytest.mark.skipif(not os.access(SHARED_MEMORY, os.W_OK), reason="images need a tmpfs"),
+]
+
+
+async def until_state(engine: Engine, job: JobId, *states: CopyState) -> None:
+    held = engine.node.jobs.held
+    await until(lambda: job in held and held[job].machine.state in states)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+async def restarted(engine: Engine, root: Path) -> None:
+    """Its engine goes and comes again; what it held stays."""
+    await engine.client.close()
+    await engine.node.close()
+    again = await Engine.start(root, "birch", "127.0.0.2")
+    engine.node, engine.client = again.node, again.client
+
+
+async def test_a_destination_that_restarts_while_it_restores_goes_on(
+    root: Path, ash: Engine, birch: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair(ash, birch)
+    stream = ash.client.run(spec("sh", "-c", "read x; exit $x"))
+    job = await attached(stream)
+    restore = Pod.restore
+
+    async def never_ends(self: Pod, images: Path, timeout: float) -> float:
+        await restore(self, images, timeout)
+        await asyncio.get_running_loop().create_future()
+        return 0.0
+
+    monkeypatch.setattr(Pod, "restore", never_ends)
+    moving = asyncio.create_task(ash.client.migrate(job, "birch"))
+    await until_state(birch, job, CopyState.RESTORING)
+    held = birch.node.jobs.held[job]
+    await until(lambda: any(pod.phase == "restored" for pod in held.pods.values()))
+    monkeypatch.setattr(Pod, "restore", restore)
+    await restarted(birch, root)
+    assert (await moving).ok
+    stream.send(requests.Input(0, b"5\n"))
+    assert await ended(stream) == 5
+
+
+async def test_an_invitation_that_is_taken_back_leaves_no_pod(
+    ash: Engine, birch: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair(ash, birch)
+    stream = ash.client.run(spec("sh", "-c", "read x; exit $x"))
+    job = await attached(stream)
+    create, made = HeldJob._create, []
+
+    async def slow(self: HeldJob, epoch: Any) -> Pod:
+        await asyncio.sleep(0.5)
+        made.append(await create(self, epoch))
+        return made[-1]
+
+    async def start(self: BulkReceiver) -> int:
+        raise OSError(99, "Cannot assign requested address")
+
+    monkeypatch.setattr(HeldJob, "_create", slow)
+    monkeypatch.setattr(BulkReceiver, "start", start)
+    with pytest.raises(MigrationError):
+        await ash.client.migrate(job, "birch")
+    monkeypatch.undo()
+    monkeypatch.setattr(HeldJob, "_create", slow)
+    moving = asyncio.create_task(ash.client.migrate(job, "birch"))
+    await until_state(birch, job, CopyState.INVITED)
+    ash.node.jobs.homes[job].cancel_move()
+    with pytest.raises(MigrationError, match="cancelled"):
+        await moving
+    await asyncio.sleep(1.5)
+    assert len(made) == 2
+    assert [lives(pod.shim_pid) for pod in made] == [False, False]
+    stream.send(requests.Input(0, b"6\n"))
+    assert await ended(stream) == 6
