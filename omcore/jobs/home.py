@@ -68,6 +68,7 @@ class HomeJob:
         self._await: End | None = None
         self._heard = 0.0
         self._asked = 0.0
+        self._closed: set[str] = set()  # pipes that nobody reads any more
         self._tracks: dict[str, Track] = {}
         self._timer: asyncio.Handle | None = None
         self._todo: deque[outputs.Output] = deque()
@@ -271,6 +272,8 @@ class HomeJob:
                 self.note = f"its output waits: {error.strerror}"
                 self._node.cluster.event("error", self.meta.name, self.note)
             return
+        if message.stream in self._closed:  # the owner has not heard of it: lost, or said while the job moved
+            self._tell_owner(StreamClose(self.id, message.stream))
         self._check_output()
 
     def _check_output(self) -> None:
@@ -303,6 +306,8 @@ class HomeJob:
             self.terminal.resend_input(message.taken, message.sig_taken)
             if self.terminal.window:
                 self._tell_owner(StreamResize(self.id, *self.terminal.window))
+            for stream in self._closed:
+                self._tell_owner(StreamClose(self.id, stream))
 
     def _progressed(self, sender: NodeId, message: Progressed) -> None:
         track = self._current()
@@ -318,8 +323,10 @@ class HomeJob:
             self._tell_owner(StreamResize(self.id, rows, cols))
 
     def close_output(self, stream: str) -> None:
-        """Nobody reads this stream any more."""
-        self._tell_owner(StreamClose(self.id, stream))
+        """Nobody reads this stream any more; a terminal stays open."""
+        if stream in ("out", "err"):
+            self._closed.add(stream)
+            self._tell_owner(StreamClose(self.id, stream))
 
     def tick(self, now: float) -> None:
         """Once a second: repeat what the owner has not taken, ask an owner that says nothing."""
