@@ -271,7 +271,7 @@ class ZmqTransport:
         peer = self._peers.get(failure.node)
         if peer is None:
             return
-        if not dial.up:
+        if not dial.up and peer.addresses:  # none: it took back its addresses while we dialled one of them
             peer.next_address = (peer.next_address + 1) % len(peer.addresses)
             if peer.next_address and dial.early:
                 for data in dial.early:
