@@ -66,6 +66,7 @@ def ended(h: Home, sender: NodeId, message: Ended) -> None:
     if h.state is HomeState.CLOSED:
         h.send(sender, EndedAck(job=h.job, epoch=message.epoch))
     elif ended_by_owner(h, sender, message.epoch):
+        message = replace(message, end=message.end.cut())
         h.ending = (sender, message)
         h.emit(AwaitOutput(h.job, message.end))
     else:

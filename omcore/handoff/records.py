@@ -21,6 +21,11 @@ def bounded(text: str) -> str:
     return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
 
 
+def short(text: str) -> str:
+    """A text of a peer cut to so many bytes that the journal's slot holds it beside everything else."""
+    return text.encode("utf-8", "replace")[:TEXT_LIMIT].decode("utf-8", "ignore")
+
+
 class Epoch(NamedTuple):
     """Who may run a job, ordered.  Even number = a move; odd = the source after that move was undone."""
 
@@ -55,6 +60,10 @@ class End:
     status: int = 255
     totals: tuple[int, ...] = ()
     text: str = ""
+
+    def cut(self) -> End:
+        """The same, as small as an honest one is."""
+        return replace(self, totals=self.totals[:4], text=short(self.text))
 
 
 class CopyState(StrEnum):

@@ -263,7 +263,9 @@ class HomeJob:
                 pass
 
     def _output(self, sender: NodeId, message: StreamOut) -> None:
-        if sender != self.owner and not self.moving or message.stream not in self.terminal.logs:
+        move = self.machine.book.move
+        speakers = {self.owner} if move is None else {self.owner, move.source, move.dest}
+        if sender not in speakers or message.stream not in self.terminal.logs:
             return
         try:
             self.terminal.deliver(message.stream, message.offset, message.data)
