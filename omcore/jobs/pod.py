@@ -41,7 +41,7 @@ from omcore.jobs.podevents import (
     Stopped,
     Taken,
 )
-from omcore.jobs.podimages import RELAY
+from omcore.jobs.podimages import MAX_RELAY, RELAY
 from omcore.jobs.podspawn import CREATE_S, LOCK, LOG, SOCKET, PodSpec, is_alive, outer_pid, short_name, spawn
 from omcore.types import RunSpec
 
@@ -401,8 +401,8 @@ class Pod:
         Raises CheckpointFailed; the pod is then empty again, but better retired.
         """
         try:
-            stdio = read_stdio(images)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            stdio = await asyncio.to_thread(read_stdio, images)  # another node wrote it: it may be big
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointFailed("the image has no readable relay state", "", str(error)) from error
         argv = restore_argv(self._need_criu(), stdio, self._userns)
         answer = await self._call("restore", images=str(images), argv=argv, timeout=_seconds(timeout))
@@ -427,7 +427,11 @@ class Pod:
 
 def read_stdio(images: Path) -> Stdio:
     """What CRIU must be handed at the restore of these images; raises OSError, ValueError or KeyError."""
-    relay = frames.unpack((images / RELAY).read_bytes())["relay"]
+    with open(images / RELAY, "rb") as file:
+        data = file.read(MAX_RELAY + 1)
+    if len(data) > MAX_RELAY:
+        raise ValueError(f"{RELAY} is too large")
+    relay = frames.unpack(data)["relay"]
     at_end = tuple({"out": 1, "err": 2}.get(name, 0) for name, stream in relay["streams"].items() if stream[2])
     key = str(relay["pty"][0]) if relay["pty"] else ""
     if not all(c in "0123456789abcdef:" for c in key):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 RELAY = "relay.img"
 _TTY = "tty-info.img"
-_MAX_RELAY = 32 << 20
+MAX_RELAY = 32 << 20
 _HEADER = 8  # two magic numbers
 _SID = 6  # field of tty_info_entry in CRIU's images/tty.proto
 
@@ -101,7 +101,7 @@ def _read(images: int, name: str, tail: int = 0) -> bytes:
         size = os.fstat(fd).st_size
         if tail:
             file.seek(max(0, size - tail))
-        elif size > _MAX_RELAY:
+        elif size > MAX_RELAY:
             raise ValueError(f"{name} is too large")
         return file.read()
 

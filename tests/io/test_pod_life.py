@@ -12,7 +12,7 @@ import pytest
 
 from omcore.errors import CheckpointFailed, PodError
 from omcore.jobs.frames import WINDOW
-from omcore.jobs.pod import Output, Pod
+from omcore.jobs.pod import Output, Pod, read_stdio
 from omcore.types import RunSpec
 from tests.io.podkit import PYTHON, WAIT_FOR_SIGNALS, Home, Job, Sink, home
 
@@ -302,3 +302,10 @@ async def test_two_pods_know_nothing_of_each_other() -> None:
 
 async def start_counter(here: Home) -> Job:
     return await here.start(["sh", "-c", "read x; exit $x"])
+
+
+def test_a_relay_state_that_another_node_made_too_large_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "relay.img", "wb") as file:
+        file.truncate(1 << 36)  # sparse here; a move's limit is of that size for a big job
+    with pytest.raises(ValueError, match="too large"):
+        read_stdio(tmp_path)
