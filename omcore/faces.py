@@ -23,6 +23,8 @@ STEP_S = 0.1
 FIRST_S = 0.5
 """How long the first view waits for other nodes' jobs."""
 MIGRATE_S = 600.0
+ANSWER_S = 15.0
+"""How long another node may take to answer: a move takes its time, a plan asks all nodes, a lock or signal neither."""
 REPLAY = 8192
 """Bytes of a terminal's past that a newly attached one is shown."""
 
@@ -111,7 +113,8 @@ class Faces:
             return await self.obey(message)
         question = messages.Forward(CONTROL.encode(message))
         name = self._node.cluster.name(home)
-        answer = await self._node.calls.ask(home, question, messages.Forwarded, MIGRATE_S, name)
+        patience = MIGRATE_S if isinstance(message, requests.Migrate) else ANSWER_S
+        answer = await self._node.calls.ask(home, question, messages.Forwarded, patience, name)
         return CONTROL.decode(answer.answer) if answer.answer else None
 
     def _home_of(self, job: JobId) -> NodeId:

@@ -27,7 +27,7 @@ from omcore.checkpoint.criu import Criu, find_criu
 from omcore.cluster import Cluster
 from omcore.config import Config
 from omcore.control import ControlServer
-from omcore.errors import ConfigError, ProtocolError, RemoteProtocolError, TransportError
+from omcore.errors import ConfigError, OmError, ProtocolError, RemoteProtocolError
 from omcore.faces import Faces
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.gossip import Gossip
@@ -331,8 +331,8 @@ class Node:
         self._polling.add(node)
         try:
             self._remote_jobs[node] = await self.calls.ask(node, messages.AskJobs(), messages.Jobs, 3)
-        except TransportError:
-            pass
+        except OmError as error:  # also what it says itself: one node's trouble must not hide the jobs of the others
+            log.info("no jobs told by=%s error=%s", self.cluster.name(node), error)
         finally:
             self._polling.discard(node)
 
