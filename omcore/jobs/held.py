@@ -65,7 +65,7 @@ GHOST_BYTES = 256 * 1024 * 1024
 class HeldJob:
     """What this node holds of one job."""
 
-    def __init__(self, jobs: Jobs, job: JobId) -> None:
+    def __init__(self, jobs: Jobs, job: JobId, recovered: bool = True) -> None:
         self._jobs = jobs
         self._node = jobs.node
         self.id = job
@@ -76,7 +76,7 @@ class HeldJob:
         self._todo: deque[outputs.Output] = deque()
         self._working = False
         self._dumping: asyncio.Task[None] | None = None
-        self._recovered = True  # False: a record is here that the machine has not seen yet
+        self._recovered = recovered  # False: a record is here that the machine has not seen yet
         self.beginning = False  # the job is being started here; there is no record yet
         self._welcome = True  # home knows where our streams stand
         self._stopped = 0

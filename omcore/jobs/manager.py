@@ -70,6 +70,8 @@ KEEP_TRACKS = 50
 ASK_S = 10.0
 ASK_STALE_S = 2.0
 LAUNCH_S = 20.0
+FIND_S = 3.0
+"""How long a starting engine waits for its pods before it answers faces and nodes."""
 EXAMINE_AGAIN_S = 10.0
 MOVES_IN = 4
 """Guests that may be on their way here at the same time."""
@@ -125,9 +127,11 @@ class Jobs:
         self.records.sweep_images({record.job for record in records})
         # What is held comes first: a home that asks us must never hear "no copy" because we have not looked yet.
         for record in records:
-            self.held[record.job] = HeldJob(self, record.job)
-        for record in records:
-            await self.held[record.job].recover(record)
+            self.held[record.job] = HeldJob(self, record.job, recovered=False)
+        # CRIU may be at work in a pod for minutes; until then that job answers nobody, but all else goes on.
+        finding = [self.node.spawn(self.held[record.job].recover(record)) for record in records]
+        if finding:
+            await asyncio.wait(finding, timeout=FIND_S)
         for meta in self.homes_store.load():
             journal = self._journal(meta)
             if journal is not None:

@@ -77,6 +77,29 @@ async def test_a_destination_that_restarts_while_it_restores_goes_on(
     assert await ended(stream) == 5
 
 
+async def test_an_engine_that_starts_while_criu_works_in_a_pod_does_not_wait_for_it(
+    root: Path, ash: Engine, birch: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair(ash, birch)
+    stream = ash.client.run(spec("sh", "-c", "read x; exit $x", on="birch"))
+    job = await attached(stream)
+    find, may = Pod.find, asyncio.Event()
+
+    async def busy(*args: Any) -> Pod | None:
+        await may.wait()
+        return await find(*args)
+
+    monkeypatch.setattr(Pod, "find", busy)
+    async with asyncio.timeout(10):
+        await restarted(birch, root)
+    await birch.names("ash", "birch")
+    await asyncio.sleep(2.5)  # home asks meanwhile; silence is no proof of anything
+    assert ash.node.jobs.homes[job].end is None
+    may.set()
+    stream.send(requests.Input(0, b"7\n"))
+    assert await ended(stream) == 7
+
+
 async def test_an_invitation_that_is_taken_back_leaves_no_pod(
     ash: Engine, birch: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
