@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
+import shutil
 from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
@@ -435,7 +436,8 @@ class HeldJob:
 
     def _delete_images(self, epoch: Epoch) -> None:
         self._drop_stream()
-        self._jobs.records.drop_images(self.id, epoch)
+        if (gone := self._jobs.records.put_away_images(self.id, epoch)) is not None:
+            self._start(_remove(gone))  # gigabytes of a tmpfs take a while, and gossip must not wait for them
         self._jobs.release(self.id)
 
     def _drop_stream(self) -> None:
@@ -594,6 +596,10 @@ class HeldJob:
     def stopped(self) -> bool:
         """Whether its user stopped it."""
         return bool(self._stopped)
+
+
+async def _remove(directory: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 def holds_locks(images: Path) -> bool:

@@ -187,7 +187,13 @@ def test_pods_and_images_of_an_epoch(records: RecordStore) -> None:
         (records.images(JOB, epoch) / "core-1.img").write_bytes(b"x")
     assert records.whole_images(JOB) == (0, 10)
     records.images(JobId("b" * 32), (9, 9))
-    records.drop_images(JOB, (0, 10))
+    gone = records.put_away_images(JOB, (0, 10))
+    assert gone is not None
+    assert (gone / "core-1.img").exists()
+    assert records.put_away_images(JOB, (0, 10)) is None
+    assert records.whole_images(JOB) == (0, 4)
+    records.sweep_images({JOB})  # an engine that died while it deleted
+    assert not gone.exists()
     assert records.whole_images(JOB) == (0, 4)
 
 
