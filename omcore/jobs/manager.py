@@ -41,6 +41,7 @@ from omcore.messages import (
     Progressed,
     StreamOut,
 )
+from omcore.paths import is_tmpfs
 from omcore.sensors.jobs import JobMeter
 from omcore.sensors.proc import stat
 from omcore.text import clean
@@ -107,8 +108,10 @@ class Jobs:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.homes_store = HomeStore(node.places.state)
-        self.records = RecordStore(node.places.runtime, node.images)
-        self.incarnation = incarnation(node.places.runtime).encode()
+        # A record must die with the node, as the pod does that it speaks of: on a disk it would outlive a reboot.
+        mortal = node.places.runtime if is_tmpfs(node.places.runtime) else node.images
+        self.records = RecordStore(mortal, node.images)
+        self.incarnation = incarnation(mortal).encode()
         self.homes: dict[JobId, HomeJob] = {}
         self.held: dict[JobId, HeldJob] = {}
         self._meters: dict[JobId, JobMeter] = {}
@@ -333,7 +336,7 @@ class Jobs:
     def masks(self, job: JobId, epoch: tuple[int, int]) -> tuple[str, ...]:
         """Directories of the engine that a job must not see."""
         del job, epoch  # every pod hides the same: keys, sockets and the images of other jobs
-        return (str(self.node.places.state),)
+        return tuple(str(path) for path in (self.node.places.state, self.node.places.runtime, self.node.images))
 
     # -- what is measured here
 

@@ -169,7 +169,8 @@ class RecordStore:
     def sweep_images(self, jobs: set[JobId]) -> None:
         """At the start of an engine: delete images of jobs that have no record here, and what was being deleted."""
         for path in self.image_root.iterdir():
-            if path.name.partition("-")[0] not in jobs or path.name.endswith(GONE):
+            job, dash, _ = path.name.partition("-")
+            if dash and (job not in jobs or path.name.endswith(GONE)):  # records may lie here, too
                 shutil.rmtree(path, ignore_errors=True)
 
     def write(self, record: Record) -> None:
