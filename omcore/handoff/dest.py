@@ -51,7 +51,7 @@ def voice(p: Participant, r: Record) -> list[tuple[NodeId, Message]]:
         ready = Ready(job=p.job, epoch=r.move, session=r.session)
         return [(r.authority, ready), (r.peer, Ask(job=p.job, epoch=r.move, session=r.session))]
     if r.state is CopyState.VOID:
-        said = Voided(job=p.job, epoch=r.move, session=r.session, images=True, reason=r.reason)
+        said = Voided(job=p.job, epoch=r.move, session=r.session, images=True, reason=r.reason, hint=r.hint)
         return [(r.authority, said), (r.peer, said)]
     return []
 
@@ -201,13 +201,13 @@ def restored(p: Participant, event: RestoreDone) -> None:
 def restore_failed(p: Participant, event: RestoreFailed) -> None:
     """RESTORING: give the vote up, keep the images until the source runs."""
     if event.pod == p.held.pod:
-        void(p, event.reason)
+        void(p, event.reason, event.hint)
 
 
-def void(p: Participant, reason: str) -> None:
+def void(p: Participant, reason: str, hint: str = "") -> None:
     """RESTORING or READY: will never run under this epoch; the images stay, for a source that may be dead."""
     r = p.held
-    p.write(replace(r, state=CopyState.VOID, reason=bounded(reason)))
+    p.write(replace(r, state=CopyState.VOID, reason=bounded(reason), hint=bounded(hint)))
     p.emit(KillPod(p.job, r.pod))
 
 
@@ -241,7 +241,7 @@ def voided_again(p: Participant, sender: NodeId, message: Go | Reclaim) -> None:
     """VOID: say it again, to this session only."""
     r = p.held
     if _ours(p, message) and r.move is not None:
-        said = Voided(job=p.job, epoch=r.move, session=r.session, images=True, reason=r.reason)
+        said = Voided(job=p.job, epoch=r.move, session=r.session, images=True, reason=r.reason, hint=r.hint)
         p.send(sender, said)
     else:
         _foreign(p, sender, message)
@@ -255,7 +255,9 @@ def probed(p: Participant, sender: NodeId, message: Probe) -> None:
         p.emit(KillPod(p.job, r.pod))
     r = p.held
     if r.state is CopyState.VOID and r.move == message.epoch and r.session == message.session:
-        p.send(sender, Voided(job=p.job, epoch=message.epoch, session=r.session, images=True, reason=r.reason))
+        p.send(
+            sender, Voided(job=p.job, epoch=message.epoch, session=r.session, images=True, reason=r.reason, hint=r.hint)
+        )
     else:
         _foreign(p, sender, message)
 

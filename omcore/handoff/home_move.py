@@ -311,7 +311,7 @@ def voided(h: Home, sender: NodeId, message: Voided) -> None:
 def ready_late(h: Home) -> None:
     """FREEZING: no vote in time.  If the source is gone only the dest can still save the job."""
     if not h.source_gone:
-        h.fail("the destination did not become ready in time")
+        h.fail("the destination did not become ready in time", "is it up, and the network well? Move it again")
         h.become(HomeState.UNDOING)
 
 

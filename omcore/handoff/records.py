@@ -127,6 +127,7 @@ class Record:
     tombstones: tuple[Tombstone, ...] = ()  # newest last
     end: End | None = None
     reason: str = ""
+    hint: str = ""
 
     def fate(self, epoch: Epoch) -> Tombstone | None:
         """How `epoch` ended here, if it did and is still remembered."""

@@ -81,7 +81,15 @@ def freeze(p: Participant, sender: NodeId, message: Freeze) -> None:
         p.drop(sender, message, "no session or no other node")
         return
     p.write(
-        replace(r, state=CopyState.FROZEN, move=message.epoch, peer=message.dest, session=message.session, reason="")
+        replace(
+            r,
+            state=CopyState.FROZEN,
+            move=message.epoch,
+            peer=message.dest,
+            session=message.session,
+            reason="",
+            hint="",
+        )
     )
     p.door = (message.address, message.key)
     p.copy_dead = False
@@ -100,7 +108,7 @@ def dumped(p: Participant, event: DumpDone) -> None:
 def failed(p: Participant, event: DumpFailed | ShipFailed) -> None:
     """FROZEN: nothing is decided yet, so go on by ourselves."""
     if event.epoch == p.held.move:
-        undo(p, event.reason)
+        undo(p, event.reason, event.hint)
 
 
 def shipped(p: Participant, event: ShipDone) -> None:
@@ -119,7 +127,7 @@ def shipped(p: Participant, event: ShipDone) -> None:
 # ---- undo
 
 
-def undo(p: Participant, reason: str) -> None:
+def undo(p: Participant, reason: str, hint: str = "") -> None:
     """FROZEN, or SEALED on somebody's word: run on under m + 1.  UNDONE is said when it really runs."""
     r = p.held
     if r.move is None:
@@ -133,6 +141,7 @@ def undo(p: Participant, reason: str) -> None:
             resumed=False,
             rebuild=rebuild,
             reason=bounded(reason),
+            hint=bounded(hint),
         )
     )
     p.copy_dead = False
@@ -160,7 +169,7 @@ def undo_frozen(p: Participant, sender: NodeId, message: Abort | Voided) -> None
     elif isinstance(message, Abort):
         undo(p, "taken back by home")
     elif message.session == r.session and sender == r.peer:
-        undo(p, message.reason or "the destination gave it back")
+        undo(p, message.reason or "the destination gave it back", message.hint)
     else:
         p.drop(sender, message, "another session")
 
@@ -197,7 +206,7 @@ def resumed(p: Participant, event: ResumeDone) -> None:
         p.emit(NoteGrant(p.job, m))
         said = Resumed(job=p.job, epoch=m, session=session, relay=event.relay)
     else:
-        said = Undone(job=p.job, epoch=m, session=session, reason=r.reason, relay=event.relay)
+        said = Undone(job=p.job, epoch=m, session=session, reason=r.reason, hint=r.hint, relay=event.relay)
     p.send(r.authority, said)
     p.send(peer, said)
     p.emit(DeleteImages(p.job, r.pod if won else m))

@@ -335,11 +335,12 @@ class HeldJob:
             self.feed(inputs.CopyDied(record.pod, "its file locks were needed elsewhere"))
 
     async def _undo(self, action: outputs.UndoFreeze) -> None:
-        self._drop_stream()
         if self._dumping is not None:
             # CRIU must have let go of the tree; whatever it came to, what counts is the phase it left.
             await asyncio.wait({self._dumping})
         await self._let_go(action.pod, "frozen")
+        # Not earlier: home must hear from us why, before it hears from the dest that the stream was cut.
+        self._drop_stream()
 
     async def _let_go(self, epoch: Epoch, stopped: str) -> None:
         """Let the tree run: resume it if it is `stopped`; if it runs already that is as good."""

@@ -473,6 +473,10 @@ class Jobs:
             findings = await asyncio.to_thread(examine, pid)
             movable, checks = judge(findings)
             version = self.node.criu.version if self.node.criu else ()
+            if not version:
+                text = f"there is no CRIU on {self.node.info.name}"
+                checks = (Check(False, True, "criu", text, "Run there: omview doctor --fix"), *checks)
+                movable = Movable.FIX if movable is Movable.YES else movable
             needs = needs_of(findings, version)
             looked = _Looked(self.node.now(), movable, checks, needs, findings.rss_bytes)
             if job in self.held:

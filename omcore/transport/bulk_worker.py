@@ -128,6 +128,8 @@ class Link:
             self._socket.sendall(self._out.seal(kind, plain))
         except BlockingIOError:
             raise TransferError("the other end takes nothing any more") from None
+        except ConnectionError:
+            raise TransferError("the stream was cut before its end") from None
 
     def receive(self, *kinds: int) -> tuple[int, memoryview]:
         """The next frame, which must be one of `kinds`; the content is valid until the next call."""
@@ -149,6 +151,8 @@ class Link:
                 count = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
             except BlockingIOError:
                 raise TransferError("the stream stands still") from None
+            except ConnectionError:
+                raise TransferError("the stream was cut before its end") from None
             if count == 0:
                 raise TransferError("the stream was cut before its end")
             view = view[count:]

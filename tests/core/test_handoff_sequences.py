@@ -117,7 +117,7 @@ class Room:
             case PreparePod(session=s):
                 self.tell(node, PodPrepared(s, "10.0.0.1:1", b"key"))
             case StartDump(epoch=m) if "dump" in self.fail:
-                self.tell(node, DumpFailed(m, "io_uring is in use"))
+                self.tell(node, DumpFailed(m, "io_uring is in use", "run it without"))
             case StartDump(epoch=m):
                 self.tell(node, DumpDone(m))
             case StartShip(dest=to, session=s) if "ship" in self.fail:
@@ -209,6 +209,8 @@ def test_a_failure_before_the_commit_leaves_the_job_at_the_source(what: str, wor
     assert room.runs_at(S, 1 if what == "prepare" else 3)
     assert not room.ended.ok
     assert words in room.ended.reason
+    if what == "dump":
+        assert room.ended.hint == "run it without"
     assert room.parts[D].state is CopyState.GONE
     assert room.home.book.leftovers == ()
 
