@@ -17,9 +17,10 @@ from pathlib import Path
 from omcore import paths
 from omcore.client import SocketClient, connect
 from omcore.config import Config, load_config
-from omcore.errors import EngineUnreachable
+from omcore.errors import EngineUnreachable, OmError
 
 START_S = 10.0
+STOP_S = 10.0
 """How long a new engine may take until it answers."""
 
 
@@ -99,13 +100,30 @@ async def _start_background(name: str = "", listen: tuple[str, ...] = ()) -> Soc
     places, _ = settings(name, listen)
     child, mark = _spawn(places.engine_log, name, listen)
     deadline = time.monotonic() + START_S
-    # Ours may end because another one was quicker: then that one is about to answer.
-    while time.monotonic() < deadline and (child.poll() is None or _locked(places.state)):
+    again = True
+    while time.monotonic() < deadline:
         with contextlib.suppress(EngineUnreachable):
             return await connect(places.socket)
+        if child.poll() is not None and not _locked(places.state):
+            if not again:
+                break
+            # It may have met another one: either that one answers now, or it was on its way out and ours can start.
+            child, mark = _spawn(places.engine_log, name, listen)
+            again = False
         await asyncio.sleep(0.05)
-    tail = places.engine_log.read_bytes()[mark:].decode(errors="replace").strip().splitlines()[-2:]
-    raise EngineUnreachable("The engine did not start: " + " ".join(tail)[-300:], f"Its log: {places.engine_log}")
+    lines = places.engine_log.read_bytes()[mark:].decode(errors="replace").strip().splitlines()
+    said = [line.removeprefix("omview: ") for line in lines if line.startswith("omview: ")] or lines
+    raise EngineUnreachable(f"The engine did not start: {' '.join(said[-1:])[-300:]}", f"Its log: {places.engine_log}")
+
+
+async def wait_until_ended() -> None:
+    """Return when the engine that was told to stop has let go of everything, so that another one can start."""
+    places = paths.find_paths()
+    deadline = time.monotonic() + STOP_S
+    while _locked(places.state):
+        if time.monotonic() > deadline:
+            raise OmError("The engine has not ended yet.", f"Its log: {places.engine_log}")
+        await asyncio.sleep(0.02)
 
 
 def _locked(state: Path) -> bool:

@@ -41,3 +41,6 @@ def serve(name: str, listen: tuple[str, ...], daemon: bool, stop: bool) -> None:
 async def _stop() -> None:
     async with await engine.connect() as client:
         await client.stop_engine()
+    from omcore.service import wait_until_ended
+
+    await wait_until_ended()
