@@ -7,6 +7,7 @@ class OmError(Exception):
     """Anything that can go wrong in a way we foresaw; caught at the edges: driver loop, CLI, UI worker."""
 
     title = "Something failed"
+    exit_code = 1
 
     def __init__(self, text: str, hint: str = "") -> None:
         super().__init__(text)
@@ -88,6 +89,18 @@ class PodError(OmError):
     """A pod could not be made, or its shim is gone."""
 
     title = "No pod"
+
+
+class CommandNotFound(PodError):
+    """There is no such program; a shell says 127 then, and so do we."""
+
+    exit_code = 127
+
+
+class CommandNotExecutable(PodError):
+    """It is there and cannot be executed."""
+
+    exit_code = 126
 
 
 class LabError(OmError):

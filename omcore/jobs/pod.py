@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omcore.checkpoint.criu import Criu, Stdio, dump_argv, explain, last_errors, restore_argv
-from omcore.errors import CheckpointFailed, PodError
+from omcore.errors import CheckpointFailed, CommandNotExecutable, CommandNotFound, PodError
 from omcore.jobs import frames
 from omcore.jobs.podevents import (
     Continued,
@@ -449,9 +449,12 @@ def _start_error(answer: dict[str, Any]) -> PodError:
     why = os.strerror(answer["errno"])
     step, subject = answer["step"], answer["subject"]
     if step == "exec" and answer["errno"] == errno.ENOENT:
-        return PodError(f"{subject}: command not found", "Check the spelling, and PATH in the job's environment.")
+        if "/" in subject and os.path.exists(subject):
+            return CommandNotExecutable(f"{subject}: what should run it was not found", "See its first line: #!")
+        hint = "Check the spelling, and PATH in the job's environment."
+        return CommandNotFound(f"{subject}: command not found", hint)
     if step == "exec":
-        return PodError(f"{subject}: {why}", "Is it a program, and may you run it?")
+        return CommandNotExecutable(f"{subject}: {why}", "Is it a program, and may you run it?")
     if step == "cwd":
         return PodError(f"{subject}: {why}", "The working directory must exist inside the pod; /run is empty there.")
     return PodError(f"cannot start the job ({step} {subject}): {why}")

@@ -1,6 +1,7 @@
 """The root of the command line: which verb lives where, and the one edge where errors become sentences.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted; `omview run` passes on the job's own.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted; `omview run` passes on the job's own,
+or 127 and 126 like a shell where the program is not found or cannot be executed.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def run_cli(args: Sequence[str]) -> int:
         return _usage(error)
     except OmError as error:
         complain(error.text, error.hint)
-        return 1
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:

@@ -30,10 +30,10 @@ esac
 """
 
 
-def refused(answer: subprocess.CompletedProcess[str], *words: str) -> None:
+def refused(answer: subprocess.CompletedProcess[str], *words: str, status: int = 1) -> None:
     """One sentence, a hint, exit 1, no traceback."""
     lines = answer.stderr.strip().splitlines()
-    assert answer.returncode == 1, answer
+    assert answer.returncode == status, answer
     assert lines[0].startswith("omview: ")
     assert len(lines) <= 2
     assert "Traceback" not in answer.stderr
@@ -56,7 +56,8 @@ def ticker(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 def test_unknown_names(cluster: Cluster, ticker: str) -> None:
     refused(cluster.omview("node1", "migrate", ticker, "node9"), "node9", "hint")
     refused(cluster.omview("node1", "migrate", "nobody", "node2"), "nobody", "hint")
-    refused(cluster.omview("node1", "run", "--", "no-such-program"), "no-such-program", "not found")
+    refused(cluster.omview("node1", "run", "--", "no-such-program"), "no-such-program", "not found", status=127)
+    refused(cluster.omview("node1", "run", "--", "/etc/passwd"), "/etc/passwd", "Permission denied", status=126)
     refused(cluster.omview("node1", "run", "--on", "node9", "--", "true"), "node9")
     refused(cluster.omview("node1", "kill", "nobody"), "nobody")
     assert cluster.omview("node1", "frobnicate").returncode == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omcore.errors import CheckpointFailed, PodError
+from omcore.errors import CheckpointFailed, CommandNotExecutable, CommandNotFound, PodError
 from omcore.jobs.frames import WINDOW
 from omcore.jobs.pod import Output, Pod, read_stdio
 from omcore.types import RunSpec
@@ -108,10 +108,10 @@ async def test_what_is_left_in_the_background_goes_with_the_root() -> None:
 async def test_errors_of_exec_are_told_in_words(tmp_path: Path) -> None:
     async with home() as here:
         pod = await here.pod(Sink())
-        with pytest.raises(PodError, match="no-such-thing: command not found") as caught:
+        with pytest.raises(CommandNotFound, match="no-such-thing: command not found") as caught:
             await pod.start(RunSpec(("no-such-thing",), cwd="/", env=("PATH=/bin",)))
         assert caught.value.hint
-        with pytest.raises(PodError, match="/etc/passwd: Permission denied"):
+        with pytest.raises(CommandNotExecutable, match="/etc/passwd: Permission denied"):
             await pod.start(RunSpec(("/etc/passwd",), cwd="/", env=()))
         with pytest.raises(PodError, match="/no/where"):
             await pod.start(RunSpec(("true",), cwd="/no/where", env=("PATH=/bin",)))
