@@ -11,6 +11,7 @@ import click
 from omcore.client import connect
 from omcore.errors import UsageError
 from omcore.service import connect_or_start
+from omview.cli.naming import find_node
 
 SHOWN = "The token admits one machine within 15 minutes. On that machine type: omview join"
 
@@ -55,10 +56,28 @@ async def _join(token: str) -> str:
 
 @click.command()
 @click.argument("node")
-@click.confirmation_option(prompt="It can never come back with its present key. Remove it?")
-def forget(node: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(node: str, yes: bool) -> None:
     """Remove NODE from the cluster for good."""
-    click.echo(asyncio.run(_forget(node)))
+    name = asyncio.run(_known(node))
+    if not yes and not _confirmed(f"{name} can never come back with its present key. Remove it?"):
+        raise UsageError(f"{name} was not removed: nobody said yes.", f"without a question: omview forget --yes {name}")
+    click.echo(asyncio.run(_forget(name)))
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise  # ^C; elsewhere it is the end of the input
+        click.echo(err=True)
+        return False
+
+
+async def _known(node: str) -> str:
+    async with await connect() as client:
+        return find_node(await client.snapshot(), node).name
 
 
 async def _forget(node: str) -> str:
