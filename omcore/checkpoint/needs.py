@@ -140,17 +140,22 @@ def _room(needs: Needs, mem_free_bytes: int | None, image_dir: str) -> Iterator[
     want = _MEMORY_FACTOR * needs.rss_bytes + _SPARE_BYTES
     if free < want:
         text = f"Too little memory: {_gib(free)} free, about {_gib(want)} needed while it arrives"
-        yield Check(False, True, "no_memory", text)
+        yield Check(False, True, "no_memory", text, "Choose another node, or end something there.")
     if image_dir:
-        try:
-            s = os.statvfs(image_dir)
-        except OSError as error:
-            yield Check(False, True, "no_room", f"No place for images: {clean(error.strerror or '', 80)}")
-            return
-        have = s.f_bavail * s.f_frsize
-        if have < needs.rss_bytes + needs.rss_bytes // 10:
-            text = f"Too little room for the image: {_gib(have)} free, {_gib(needs.rss_bytes)} needed"
-            yield Check(False, True, "no_room", text)
+        yield from image_room(needs.rss_bytes, image_dir)
+
+
+def image_room(rss_bytes: int, image_dir: str) -> Iterator[Check]:
+    """What says that the image of a job of this size has no room in `image_dir` on this node; both ends need it."""
+    try:
+        s = os.statvfs(image_dir)
+    except OSError as error:
+        yield Check(False, True, "no_room", f"No place for images: {clean(error.strerror or '', 80)}")
+        return
+    have = s.f_bavail * s.f_frsize
+    if have < rss_bytes + rss_bytes // 10:
+        text = f"Too little room for the image: {_gib(have)} free, {_gib(rss_bytes)} needed"
+        yield Check(False, True, "no_room", text, f"Free some: {image_dir} is where images wait.")
 
 
 def _directories(needs: Needs, root: str) -> Iterator[Check]:

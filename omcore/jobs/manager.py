@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from omcore.checkpoint.findings import examine
-from omcore.checkpoint.needs import Needs, check_needs, needs_of
+from omcore.checkpoint.needs import Needs, check_needs, image_room, needs_of
 from omcore.checkpoint.preflight import judge
 from omcore.errors import NotMovable, OmError, PeerUnreachable, PodError, Refused, RemoteProtocolError, UsageError
 from omcore.handoff import messages as handoff
@@ -260,7 +260,8 @@ class Jobs:
             home = self.homes[job] = HomeJob(self, meta, first_journal(job, owner, token), new=True)
         except OSError as error:
             self.homes_store.forget(job)
-            raise PodError(f"The job cannot be written down: {error.strerror}.", "Is the disk full?") from error
+            text = f"The job cannot be written down in {self.node.places.state}: {error.strerror}."
+            raise PodError(text, "Is the disk full, or not yours?") from error
         if spec.rows and spec.cols and spec.tty:
             home.terminal.window = (spec.rows, spec.cols)
         if spec.detach:
@@ -473,9 +474,12 @@ class Jobs:
             findings = await asyncio.to_thread(examine, pid)
             movable, checks = judge(findings)
             version = self.node.criu.version if self.node.criu else ()
+            ours = list(image_room(findings.rss_bytes, str(self.node.images)))
             if not version:
                 text = f"there is no CRIU on {self.node.info.name}"
-                checks = (Check(False, True, "criu", text, "Run there: omview doctor --fix"), *checks)
+                ours = [Check(False, True, "criu", text, "Run there: omview doctor --fix")]
+            if ours:
+                checks = (*ours, *checks)
                 movable = Movable.FIX if movable is Movable.YES else movable
             needs = needs_of(findings, version)
             looked = _Looked(self.node.now(), movable, checks, needs, findings.rss_bytes)
