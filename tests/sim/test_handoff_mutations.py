@@ -134,9 +134,9 @@ def the_seal_goes_before_its_record(patch: Patch) -> Bounds:
 def the_copy_is_let_go_before_its_record(patch: Patch) -> Bounds:
     undo = source.undo
 
-    def early(p: Any, reason: str) -> None:
+    def early(p: Any, reason: str, hint: str = "") -> None:
         p.emit(UndoFreeze(p.job, p.held.pod, p.held.move))
-        undo(p, reason)
+        undo(p, reason, hint)
 
     patch.setattr(source, "undo", early)
     return Bounds()
