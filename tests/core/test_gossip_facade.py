@@ -108,7 +108,9 @@ def test_bad_bytes_change_nothing(data: bytes) -> None:
     g = gossip()
     g.receive(window(1), 1, 0.0)
     before = g.view(0.0)
-    for candidate in (data, b"B" + data, b"M" + data):
+    # Behind M bytes of one of the few known kinds may happen to be a message.
+    known = bool(data) and data[0] in list(Kind)
+    for candidate in (data, b"B" + data, b"M" + (b"\xff" if known else b"") + data):
         with pytest.raises(RemoteProtocolError):
             g.receive(candidate, 1, 0.0)
     assert g.view(0.0) == before
