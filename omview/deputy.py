@@ -214,6 +214,7 @@ class Deputy:
         self._reading = False
         self._look: asyncio.TimerHandle | None = None
         self._alone = False  # no engine for so long that the caller may leave
+        self._size: tuple[int, int] | None = None  # of the window, as the engine was told last
         self._early: list[int] = []  # signals that came while nobody was there to take them
         self._watched: tuple[int, ...] = ()
         self._status = 0  # when the caller leaves: 0, or minus the signal that made us leave
@@ -287,7 +288,7 @@ class Deputy:
         return None
 
     async def _follow(self, stream: Stream) -> int:
-        self._stream = stream
+        self._stream, self._size = stream, None
         async for item in stream:
             match item:
                 case requests.Attached():
@@ -431,6 +432,7 @@ class Deputy:
             return
         except OSError:
             data = b""
+        self._tell_size()  # the signal may come behind what was typed into the new window
         self._take(data)
         if self._full():
             self._stop_reading()
@@ -483,9 +485,7 @@ class Deputy:
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGWINCH:
-            rows, cols = window_size(self._caller.screen or 0)
-            if self._stream is not None:
-                self._stream.send(requests.Resize(rows, cols))
+            self._tell_size()
         elif number == signal.SIGCONT:
             self._start_reading()
         elif self._own and not self._alone:
@@ -494,6 +494,14 @@ class Deputy:
             self._pause(number)
         else:
             self._leave(-number)
+
+    def _tell_size(self) -> None:
+        """The window's size, if it is news."""
+        screen = self._caller.screen
+        if self._stream is None or screen is None or (size := window_size(screen)) == self._size:
+            return
+        self._size = size
+        self._stream.send(requests.Resize(*size))
 
     def _leave(self, status: int) -> None:
         """End without the job; `status` as that of a job."""
