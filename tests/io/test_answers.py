@@ -12,8 +12,7 @@ from omcore import faces
 from omcore.errors import ConfigError, PeerUnreachable
 from omcore.node import Node
 from omcore.paths import SHARED_MEMORY
-from tests.io.test_engine_trouble import attached, ended, pair, spec
-from tests.io.test_engines import Engine, ash, birch, root
+from tests.io.enginekit import Engine, ash, attached, birch, ended, pair, root, spec
 
 __all__ = ["ash", "birch", "root"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from omcore import requests
+from omcore import messages, requests
 from omcore.errors import MigrationError
 from omcore.handoff.records import CopyState
 from omcore.jobs.held import HeldJob
@@ -17,9 +17,8 @@ from omcore.jobs.pod import Pod
 from omcore.paths import SHARED_MEMORY
 from omcore.transport.bulk import BulkReceiver
 from omcore.types import JobId
+from tests.io.enginekit import Engine, ash, attached, birch, ended, heard, pair, root, spec, until
 from tests.io.podkit import CRIU
-from tests.io.test_engine_trouble import attached, ended, pair, spec, until
-from tests.io.test_engines import Engine, ash, birch, root
 
 __all__ = ["ash", "birch", "root"]
 
@@ -93,7 +92,9 @@ async def test_an_engine_that_starts_while_criu_works_in_a_pod_does_not_wait_for
     async with asyncio.timeout(10):
         await restarted(birch, root)
     await birch.names("ash", "birch")
-    await asyncio.sleep(2.5)  # home asks meanwhile; silence is no proof of anything
+    asked = heard(birch, messages.AskOwner, monkeypatch)
+    ash.node.jobs.homes[job]._heard = 0.0
+    await until(lambda: len(asked) > 1)  # home asks meanwhile; silence is no proof of anything
     assert ash.node.jobs.homes[job].end is None
     may.set()
     stream.send(requests.Input(0, b"7\n"))
@@ -106,14 +107,15 @@ async def test_an_invitation_that_is_taken_back_leaves_no_pod(
     await pair(ash, birch)
     stream = ash.client.run(spec("sh", "-c", "read x; exit $x"))
     job = await attached(stream)
-    create, made = HeldJob._create, []
+    create, made, may = HeldJob._create, [], asyncio.Event()
 
     async def slow(self: HeldJob, epoch: Any) -> Pod:
-        await asyncio.sleep(0.5)
+        await may.wait()
         made.append(await create(self, epoch))
         return made[-1]
 
     async def start(self: BulkReceiver) -> int:
+        may.set()
         raise OSError(99, "Cannot assign requested address")
 
     monkeypatch.setattr(HeldJob, "_create", slow)
@@ -121,14 +123,14 @@ async def test_an_invitation_that_is_taken_back_leaves_no_pod(
     with pytest.raises(MigrationError):
         await ash.client.migrate(job, "birch")
     monkeypatch.undo()
+    may.clear()
     monkeypatch.setattr(HeldJob, "_create", slow)
     moving = asyncio.create_task(ash.client.migrate(job, "birch"))
     await until_state(birch, job, CopyState.INVITED)
     ash.node.jobs.homes[job].cancel_move()
     with pytest.raises(MigrationError, match="cancelled"):
         await moving
-    await asyncio.sleep(1.5)
-    assert len(made) == 2
-    assert [lives(pod.shim_pid) for pod in made] == [False, False]
+    may.set()
+    await until(lambda: len(made) == 2 and not any(lives(pod.shim_pid) for pod in made))
     stream.send(requests.Input(0, b"6\n"))
     assert await ended(stream) == 6

@@ -2,89 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from omcore import messages
-from omcore.client import SocketClient, connect
-from omcore.config import Config
+from omcore.client import connect
 from omcore.errors import ConfigError, OmError, PeerUnreachable, UsageError
 from omcore.node import Node
-from omcore.paths import SHARED_MEMORY, Paths
-from omcore.types import ClusterView, NodeState
+from omcore.paths import SHARED_MEMORY
+from omcore.types import NodeState
+from tests.io.enginekit import Engine, ash, birch, root
+
+__all__ = ["ash", "birch", "root"]
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.access(SHARED_MEMORY, os.W_OK), reason="images need a tmpfs"),
 ]
-
-
-@dataclass
-class Engine:
-    """One engine and a face of it."""
-
-    places: Paths
-    config: Config
-    node: Node
-    client: SocketClient
-
-    @classmethod
-    async def start(cls, root: Path, name: str, address: str) -> Engine:
-        home = root / name
-        home.mkdir(mode=0o700, exist_ok=True)
-        places = Paths(home / "state", home / "run", home / "config.toml", home / "data", home / "images")
-        config = Config(name=name, listen=(address,), port=0)
-        node = Node(places, config, "user")
-        await node.start()
-        return cls(places, config, node, await connect(places.socket))
-
-    async def close(self) -> None:
-        await self.client.close()
-        await self.node.close()
-
-    async def until(self, true: Callable[[ClusterView], bool]) -> ClusterView:
-        """Follow the cluster until it is as wished."""
-        async with asyncio.timeout(30):
-            async for view in self.client.snapshots():
-                if true(view):
-                    return view
-        raise AssertionError("the engine stopped telling")
-
-    async def names(self, *names: str) -> ClusterView:
-        return await self.until(
-            lambda view: (
-                {node.name for node in view.nodes} == set(names)
-                and all(node.state is NodeState.UP for node in view.nodes)
-            )
-        )
-
-
-@pytest.fixture
-async def root() -> AsyncIterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="omtwo", dir=SHARED_MEMORY))
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-async def ash(root: Path) -> AsyncIterator[Engine]:
-    engine = await Engine.start(root, "ash", "127.0.0.1")
-    yield engine
-    await engine.close()
-
-
-@pytest.fixture
-async def birch(root: Path) -> AsyncIterator[Engine]:
-    engine = await Engine.start(root, "birch", "127.0.0.2")
-    yield engine
-    await engine.close()
 
 
 async def test_join_see_each_other_and_forget(ash: Engine, birch: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import replace
 
@@ -11,8 +10,7 @@ import pytest
 from omcore.handoff.records import Duty, Epoch
 from omcore.paths import SHARED_MEMORY
 from omcore.types import NodeId
-from tests.io.test_engine_trouble import attached, ended, pair, spec, until
-from tests.io.test_engines import Engine, ash, birch, root
+from tests.io.enginekit import Engine, ash, attached, birch, ended, pair, root, spec, until
 
 __all__ = ["ash", "birch", "root"]
 
@@ -36,7 +34,9 @@ async def test_a_node_that_holds_nothing_says_so(ash: Engine, birch: Engine, dut
     assert await ended(stream) == -9
 
 
-async def test_a_home_is_not_forgotten_while_a_stopped_copy_waits_for_its_word(ash: Engine) -> None:
+async def test_a_home_is_not_forgotten_while_a_stopped_copy_waits_for_its_word(
+    ash: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = ash.client.run(spec("true"))
     job = await attached(stream)
     assert await ended(stream) == 0
@@ -44,7 +44,14 @@ async def test_a_home_is_not_forgotten_while_a_stopped_copy_waits_for_its_word(a
     home.meta = replace(home.meta, ended=1.0)
     journal = home.machine.book
     home.machine.journal = journal.with_leftover(Epoch(0, 2), NodeId("f" * 64), Duty.RETIRE)
-    await asyncio.sleep(1.2)
+    looked, tick = [], ash.node.jobs.tick
+
+    def look(now: float) -> None:
+        tick(now)
+        looked.append(now)
+
+    monkeypatch.setattr(ash.node.jobs, "tick", look)
+    await until(lambda: looked)
     assert job in ash.node.jobs.homes
     home.machine.journal = journal
     await until(lambda: job not in ash.node.jobs.homes)

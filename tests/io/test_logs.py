@@ -13,8 +13,7 @@ from omcore.control import Channel
 from omcore.faces import Faces
 from omcore.paths import SHARED_MEMORY
 from omcore.types import JobId
-from tests.io.test_engine_trouble import attached, ended, spec, until
-from tests.io.test_engines import Engine, ash, root
+from tests.io.enginekit import Engine, ash, attached, ended, root, spec, until
 
 __all__ = ["ash", "root"]
 
@@ -69,7 +68,7 @@ async def test_what_is_printed_between_the_past_and_the_present_is_told_too(ash:
     told = asyncio.create_task(
         Faces(ash.node)._logs(requests.AskLogs(job, follow=True), cast(Channel, reader)),
     )
-    await asyncio.sleep(0.3)
+    await until(lambda: 4 in reader.got["out"])
     told.cancel()
     assert reader.text("out") == b"one\ntwo\n"
     assert reader.text("err") == b"oops\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
@@ -15,8 +14,7 @@ from omcore.jobs.home import HomeJob
 from omcore.paths import SHARED_MEMORY
 from omcore.types import JobId, NodeId
 from omcore.wire import pack
-from tests.io.test_engine_trouble import attached, ended, pair, spec
-from tests.io.test_engines import Engine, ash, birch, root
+from tests.io.enginekit import Engine, ash, attached, birch, ended, heard, pair, root, spec, until
 
 __all__ = ["ash", "birch", "root"]
 
@@ -33,8 +31,9 @@ async def test_output_of_a_node_that_has_nothing_to_do_with_the_job(
     stream = ash.client.run(spec("sh", "-c", "read x; exit 2"))
     job = await attached(stream)
     monkeypatch.setattr(HomeJob, "moving", True)
+    told = heard(ash, messages.StreamOut, monkeypatch)
     birch.node.post(ash.node.me, messages.StreamOut(job, 0, 1, "out", 0, b"rm -rf /\n"))
-    await asyncio.sleep(0.3)
+    await until(lambda: told)
     monkeypatch.undo()
     assert ash.node.jobs.homes[job].terminal.received("out") == 0
     await ash.client.signal(job, 9)

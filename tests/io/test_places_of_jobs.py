@@ -10,8 +10,7 @@ import pytest
 from omcore import requests
 from omcore.jobs import manager
 from omcore.paths import SHARED_MEMORY
-from tests.io.test_engine_trouble import attached, ended, spec
-from tests.io.test_engines import Engine, ash, root
+from tests.io.enginekit import Engine, ash, attached, ended, root, spec
 
 __all__ = ["ash", "root"]
 

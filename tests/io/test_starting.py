@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from typing import Any
 
 import pytest
@@ -12,12 +11,12 @@ import pytest
 from omcore import messages
 from omcore.client import connect
 from omcore.errors import PeerUnreachable
+from omcore.handoff import messages as handoff
 from omcore.jobs import manager
 from omcore.jobs.held import HeldJob
 from omcore.paths import SHARED_MEMORY
 from omcore.types import JobState
-from tests.io.test_engine_trouble import attached, ended, pair, spec
-from tests.io.test_engines import Engine, ash, birch, root
+from tests.io.enginekit import Engine, ash, attached, birch, heard, pair, root, spec, until
 
 __all__ = ["ash", "birch", "root"]
 
@@ -44,26 +43,27 @@ async def test_a_question_about_a_job_that_is_being_started_is_not_denied(
     ash: Engine, birch: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await pair(ash, birch)
-    create = HeldJob._create
+    create, may = HeldJob._create, asyncio.Event()
 
     async def slow(self: HeldJob, epoch: Any) -> Any:
-        await asyncio.sleep(2.5)
+        await may.wait()
         return await create(self, epoch)
 
     monkeypatch.setattr(HeldJob, "_create", slow)
-    isdir = os.path.isdir
-
-    def sleepy(path: str) -> bool:  # a disk that must spin up
-        time.sleep(1.2)
-        return isdir(path)
-
-    monkeypatch.setattr(os.path, "isdir", sleepy)
-    stream = ash.client.run(spec("sleep", "60", on="birch"))
-    job = await attached(stream)
+    asked = heard(birch, (messages.AskOwner, handoff.Probe), monkeypatch)
+    starting = asyncio.create_task(attached(ash.client.run(spec("sleep", "60", on="birch"))))
+    await until(lambda: birch.node.jobs.held)
+    (home,) = ash.node.jobs.homes.values()
+    ash.node.post(birch.node.me, messages.AskOwner(home.id))
+    ash.node.post(birch.node.me, handoff.Probe(job=home.id, epoch=home.epoch, nonce=7))
+    await until(lambda: len(asked) == 2)
+    may.set()
+    job = await starting
     assert ash.node.jobs.homes[job].end is None
     assert birch.node.jobs.held[job].record is not None
     await ash.client.signal(job, 15)
-    assert await ended(stream) == -15
+    view = await ash.until(lambda view: view.jobs[0].state is JobState.ENDED)
+    assert view.jobs[0].status == -15
 
 
 async def test_a_job_whose_start_is_not_answered_is_found_again(

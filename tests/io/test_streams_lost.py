@@ -10,8 +10,7 @@ import pytest
 from omcore import messages, requests
 from omcore.paths import SHARED_MEMORY
 from omcore.types import NodeId
-from tests.io.test_engine_trouble import attached, pair, spec
-from tests.io.test_engines import Engine, ash, birch, root
+from tests.io.enginekit import Engine, ash, attached, birch, pair, root, spec
 
 __all__ = ["ash", "birch", "root"]
 
