@@ -122,8 +122,7 @@ class Node:
         await self.jobs.close()
         await self._say_goodbye()
         await self.transport.close()
-        with contextlib.suppress(OSError):  # images of a move that waits for the next engine stay
-            self.images.rmdir()
+        self.jobs.records.tidy()
         os.close(self._lock_fd)
         log.info("stopped")
 

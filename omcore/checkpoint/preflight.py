@@ -128,7 +128,7 @@ def _sockets(findings: Findings, tcp: str) -> Iterator[Check]:
     yield from _each("unix_external", outside, "{owner} is connected to {thing} on this node", hint)
     connected = [Held(s.owner, s.peer) for s in findings.sockets if s.kind == "tcp" and s.state == "established"]
     if tcp == "refuse":
-        hint = "Wait until it is closed, or allow the move to close it."
+        hint = "It can move when that connection is closed."
         yield from _each("tcp_established", connected, "{owner} has an open connection to {thing}", hint)
     elif tcp == "close":
         yield from _each("tcp_closes", connected, "The connection of {owner} to {thing} will break", fatal=False)

@@ -359,6 +359,7 @@ class HeldJob:
                 self._sealed_at = 0.0
             self.feed(inputs.ResumeDone(epoch))
             self._say_hello()
+            self._jobs.measure(self, self._node.now())
         elif self.pods.get(epoch) is pod:
             self._kill(epoch)  # it must not run later when it was reported dead now
             self.feed(inputs.CopyDied(epoch, "it could not be resumed"))

@@ -14,6 +14,7 @@ from omcore import requests
 from omcore.errors import MigrationError, Refused
 from omcore.handoff import inputs, outputs
 from omcore.handoff.home import Home
+from omcore.handoff.home_state import HomeState
 from omcore.handoff.records import End, Epoch, How, Journal
 from omcore.jobs.store import JOURNAL, JournalFile, Meta
 from omcore.jobs.terminal import Terminal
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WAIT_S = 15.0
+"""A move of which nothing was heard for so long, and for three times its forecast, says whom it waits for."""
 ASK_OWNER_S = 10.0
 """How often a remote owner that said nothing is asked whether it still has the job."""
 
@@ -135,6 +138,9 @@ class HomeJob:
             case outputs.Doubt():
                 self._doubt = action if action.kind else None
                 self.note = action.text
+                if (track := self._current()) is not None and action.kind:
+                    error = MigrationError(f"{self.meta.name} is in doubt: {action.text}", "See: omview jobs")
+                    track.ended(Step.BACK, self._node.now(), error)
                 self._node.cluster.event("doubt", self.meta.name, action.text)
                 self._node.touch()
             case outputs.DiskBad():
@@ -242,6 +248,19 @@ class HomeJob:
             self.note = action.reason
         self._node.touch()
 
+    def _say_waiting(self, now: float) -> None:
+        """Nothing is lost by waiting, but people should know for whom."""
+        track = self._current()
+        if track is None or now - max(track.changed, track.started) < max(WAIT_S, 3 * track.forecast_s) or self.note:
+            return
+        awaited = {HomeState.FREEZING: track.source, HomeState.UNDOING: track.source, HomeState.COMMITTED: track.dest}
+        node = awaited.get(self.machine.state)
+        if node is not None:
+            name = self._node.cluster.name(node)
+            self.note = f"its move waits for {name}, which does not answer; the job is safe"
+            self._node.cluster.event("error", self.meta.name, self.note)
+            self._node.touch()
+
     # -- streams and messages of the owner
 
     def _tell_owner(self, message: object) -> None:
@@ -332,6 +351,8 @@ class HomeJob:
 
     def tick(self, now: float) -> None:
         """Once a second: repeat what the owner has not taken, ask an owner that says nothing."""
+        if self.moving:
+            self._say_waiting(now)
         if self.end is not None or self.moving or self.launching:
             return
         if self.terminal.waiting:

@@ -307,12 +307,14 @@ class Jobs:
         held = self.held[job] = self.held.get(job) or HeldJob(self, job)
         held.beginning = True
         try:
-            return await held.start(spec, home, token)
+            pid = await held.start(spec, home, token)
         except (PodError, OSError) as error:
             self.drop_held(held)
             if isinstance(error, OSError):
                 raise PodError(f"The job cannot be started: {error.strerror}") from error
             raise
+        self.measure(held, self.node.now())
+        return pid
 
     async def _launch_at(self, owner: NodeId, launch: Launch) -> None:
         name = self.node.cluster.name(owner)
@@ -361,27 +363,31 @@ class Jobs:
         return len(own), len(guests), away
 
     def _measure(self, now: float) -> None:
-        for job, held in self.held.items():
-            pid = held.root_pid()
-            if not pid:
-                self._figures.pop(job, None)
-                continue
-            meter = self._meters.setdefault(job, JobMeter())
-            figures = meter.update(pid, now)
-            looked = self._looked.get(job)
-            if looked is None and job not in self._looking:
-                self._looking.add(job)
-                self.node.spawn(self._look_again(job))
-            self._figures[job] = Figures(
-                job,
-                pid,
-                meter.cpu_percent if figures else None,
-                figures.rss_bytes if figures else None,
-                figures.tasks if figures else None,
-                held.stopped,
-                looked.movable if looked else Movable.UNKNOWN,
-                next((check.text for check in looked.checks if check.fatal), "") if looked else "",
-            )
+        for held in tuple(self.held.values()):
+            self.measure(held, now)
+
+    def measure(self, held: HeldJob, now: float) -> None:
+        """Take the figures of one job on this node; at once where it has just begun to run here."""
+        job, pid = held.id, held.root_pid()
+        if not pid:
+            self._figures.pop(job, None)
+            return
+        meter = self._meters.setdefault(job, JobMeter())
+        figures = meter.update(pid, now)
+        looked = self._looked.get(job)
+        if looked is None and job not in self._looking:
+            self._looking.add(job)
+            self.node.spawn(self._look_again(job))
+        self._figures[job] = Figures(
+            job,
+            pid,
+            meter.cpu_percent if figures else None,
+            figures.rss_bytes if figures else None,
+            figures.tasks if figures else None,
+            held.stopped,
+            looked.movable if looked else Movable.UNKNOWN,
+            next((check.text for check in looked.checks if check.fatal), "") if looked else "",
+        )
 
     def figures(self) -> tuple[Figures, ...]:
         """What is measured of the jobs on this node; somebody looks, so "can it move?" is looked up too."""

@@ -173,6 +173,15 @@ class RecordStore:
             if dash and (job not in jobs or path.name.endswith(GONE)):  # records may lie here, too
                 shutil.rmtree(path, ignore_errors=True)
 
+    def tidy(self) -> None:
+        """At the end of an engine: what lies empty in memory goes; what waits for the next engine stays."""
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+            if self.root.parent == self.image_root:
+                (self.image_root / INCARNATION).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.image_root.rmdir()
+
     def write(self, record: Record) -> None:
         """Replace the job's record; no sync: it dies with the node, as its pod does."""
         directory = self.root / record.job

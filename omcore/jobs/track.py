@@ -35,6 +35,7 @@ class Track:
     started: float
     forecast_s: float = 0.0
     step: Step = Step.CHECK
+    changed: float = 0.0  # when anything was last heard of it
     done: asyncio.Future[None] = field(default_factory=_future)
     bytes_done: int = 0
     bytes_total: int = 0
@@ -62,12 +63,13 @@ class Track:
         """A further step; never backwards, since news of source and dest may cross."""
         if not self.running or ORDER.index(step) <= ORDER.index(self.step):
             return
-        self.step = step
+        self.step, self.changed = step, now
         if step in FROZEN_STEPS and self.frozen_since is None:
             self.frozen_since = now
 
     def figures(self, message: Progressed, from_source: bool, now: float) -> None:
         """Bytes and times from one of the two ends."""
+        self.changed = now
         if message.total > 0:
             self.bytes_done, self.bytes_total = min(max(0, message.done), message.total), message.total
         if message.frozen_s > 0:

@@ -42,7 +42,8 @@ def migrate(job: str, node: str, as_json: bool) -> int:
         to = "home" if node == "home" else find_node(view, node).name
         source = node_name(view, found.node)
         try:
-            result = await _move(client, found, to, _step_line if watched else None)
+            say = None if as_json else _step_line if watched else _quiet
+            result = await _move(client, found, to, say)
         except OmError as error:
             goal = node_name(view, found.home) if to == "home" else to
             result = MoveResult(found.id, source, goal, ok=False, error=error.text, hint=error.hint)
@@ -96,8 +97,9 @@ async def _move(client: Client, job: JobView, to: str, say: Say | None) -> MoveR
 
 
 async def _watch(client: Client, job: JobId, say: Say) -> None:
-    """Say each step of the job's running move once, as it begins."""
+    """Say each step of the job's running move once, as it begins, and whom it waits for, if it does."""
     said: list[Step] = []
+    noted = ""
     stream = client.snapshots()
     try:
         async for view in stream:
@@ -105,8 +107,16 @@ async def _watch(client: Client, job: JobId, say: Say) -> None:
                 if move.job == job and move.step not in ENDS and move.step not in said:
                     said.append(move.step)
                     say(move.step.value)
+            note = next((one.note for one in view.jobs if one.id == job), "")
+            if note and not noted and said:
+                noted = note
+                click.echo(f"\nomview: {note}", err=True)
     finally:
         await close_stream(stream)
+
+
+def _quiet(step: str) -> None:
+    """Into a pipe no steps are told."""
 
 
 def _step_line(step: str) -> None:

@@ -218,3 +218,17 @@ def test_an_incarnation_lasts_as_long_as_its_tmpfs(tmp_path: Path) -> None:
     assert incarnation(tmp_path) == first
     (tmp_path / "incarnation").unlink()
     assert incarnation(tmp_path) != first
+
+
+def test_an_engine_that_holds_nothing_leaves_no_empty_directory(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    store = RecordStore(images, images)  # where the runtime directory is on a disk
+    incarnation(images)
+    record = first_record(JOB, NodeId("a" * 64), bytes(16))
+    store.write(record)
+    store.tidy()
+    assert list(store.load()) == [record]
+    store.drop(JOB)
+    store.tidy()
+    assert not images.exists()

@@ -94,3 +94,11 @@ def test_a_shown_command_is_bounded_however_many_words_it_has() -> None:
     assert words[-1] == "…"
     assert len(" ".join(words)) <= COMMAND_CHARS + 4
     assert len(shown_command(("y" * 10_000,))[0]) == COMMAND_CHARS
+
+
+def test_it_knows_when_anything_was_last_heard() -> None:
+    one = track()
+    one.step_to(Step.FREEZE, 103.0)
+    assert one.changed == 103.0
+    one.figures(progressed("ship", 5, 10), True, 104.0)
+    assert one.changed == 104.0
