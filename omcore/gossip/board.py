@@ -8,32 +8,37 @@ Which of two entries is newer: their owner's serial decides, because an age leav
 so makes every copy a little younger than it is.  Only where the ages are further apart than RESTART_S they decide,
 since a node that started anew counts from another serial.
 
-Times inside are those of this node's clock; the wire carries ages.  State is about 130 bytes a node, in arrays.
+Times inside are milliseconds of this node's clock; the wire carries ages.  State is about 80 bytes a node, in columns.
+What a message costs depends on the window, not on the number of nodes: see `_newest`.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from math import inf
+from heapq import nlargest
+from itertools import repeat
+from operator import sub
 from random import Random
 
 from omcore.errors import LocalProtocolError
 from omcore.gossip import codec, formulas
+from omcore.gossip.cast import Cast, cast_with
 from omcore.gossip.clock import EPSILON_S, Clock
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.outputs import Output, Send
 from omcore.gossip.roster import Roster
 from omcore.types import LoadSample
 
-RESTART_S = 5.0
+RESTART_MS = 5000
 EMPTIED_CORES = 4.0  # a node of this size that runs empty is news for everybody at once
 BUSY_LOAD, EMPTY_LOAD = 0.5, 0.1  # what counts as having had work, and as empty, in tasks per core
 RESENDS = 3  # after failed connects, per interval
 PULL_PAUSE_S = 0.2  # between two answers to pulls: nobody makes us talk more than this
 KEEP_LEAST_S = 60.0  # entries older than this, and than KEEP_AGES average ages, are neither sent nor taken
 KEEP_AGES = 12.0
-NEVER = -inf
+NEVER = -(1 << 62)  # ms; before all times
+NOBODY = 1 << 62  # ms; the time of the slot behind the last, which stands for strangers: nothing is ever newer
 
 
 class Board:
@@ -50,18 +55,19 @@ class Board:
         self._owns_roster = roster is None
         self._roster = Roster() if roster is None else roster
         self._clock = Clock()
-        self._next = NEVER
-        self._slots: dict[int, int] = {me: 0}
-        self._numbers = array("L", [me])
-        self._born = array("d", [NEVER])
-        self._serials = array("H", [rng.getrandbits(16)])
-        self._bodies: list[bytes] = [b""]
-        self._order: list[int] = []  # slots heard of but one's own; newest first once sorted
+        self._next = float("-inf")
+        self._cast = Cast((me,))
+        self._own = 0  # slot
+        self._born = array("q", [NEVER, NOBODY])
+        self._serials = array("H", [rng.getrandbits(16), 0])
+        self._figures: list[bytes] = [b"", b""]
+        self._top: list[int] = []  # slots of the newest entries but one's own, newest first, as of the last send
+        self._heard: set[int] = set()  # slots heard of since
         self._urgent: dict[int, int] = {}  # slot -> sends left
         self._last_load = 0.0
         self._target: int | None = None
         self._resends = 0
-        self._pull_ready = NEVER
+        self._pull_ready = float("-inf")
 
     @property
     def deadline(self) -> float:
@@ -71,7 +77,7 @@ class Board:
     @property
     def window(self) -> int:
         """Entries per message, W."""
-        return formulas.window_size(len(self._numbers), self._config.window_min, self._config.window_max)
+        return formulas.window_size(len(self._cast), self._config.window_min, self._config.window_max)
 
     @property
     def stale_after_s(self) -> float:
@@ -82,33 +88,48 @@ class Board:
     @property
     def numbers(self) -> tuple[int, ...]:
         """All nodes on the board, oneself first, then in order."""
-        return tuple(self._numbers)
+        numbers, own = self._cast.numbers, self._own
+        return (self.me, *numbers[:own], *numbers[own + 1 :])
 
-    def set_members(self, numbers: Iterable[int]) -> None:
+    def set_members(self, numbers: Iterable[int] | Cast) -> None:
         """Make the board hold these nodes (and oneself); what is known of others is forgotten."""
-        wanted = set(numbers) - {self.me}
-        old, born, serials, bodies = self._slots, self._born, self._serials, self._bodies
-        kept = [self.me, *sorted(wanted)]
-        slots = [old.get(number) for number in kept]
-        self._slots = {number: slot for slot, number in enumerate(kept)}
-        self._numbers = array("L", kept)
-        self._born = array("d", [NEVER if at is None else born[at] for at in slots])
+        old, born, serials, figures = self._cast.slots, self._born, self._serials, self._figures
+        cast = cast_with(self.me, numbers)
+        self._cast, self._own = cast, cast.slots[self.me]
+        slots = [old.get(number) for number in cast.numbers]
+        self._born = array("q", [NEVER if at is None else born[at] for at in slots])
+        self._born.append(NOBODY)
         self._serials = array("H", [0 if at is None else serials[at] for at in slots])
-        self._bodies = [b"" if at is None else bodies[at] for at in slots]
-        self._order = [slot for slot in range(1, len(kept)) if self._born[slot] != NEVER]
+        self._serials.append(0)
+        self._figures = [b"" if at is None else figures[at] for at in slots]
+        self._figures.append(b"")
         self._urgent = {new: self._urgent[at] for new, at in enumerate(slots) if at in self._urgent}
+        self._look_at_all()
         if self._owns_roster:
-            for number in [number for number in self._roster.alive if number not in wanted]:
+            for number in [number for number in self._roster.alive if number not in cast]:
                 self._roster.remove(number)
-            for number in wanted:
-                self._roster.raise_up(number)
+            for number in cast.numbers:
+                if number != self.me:
+                    self._roster.raise_up(number)
+
+    def fill(self, cast: Cast, born_ms: array[int], serials: array[int], sample: LoadSample, next_s: float) -> None:
+        """Start with these entries, a column each in the cast's order: for the simulator, which knows their law.
+
+        To be called once, instead of `set_members` and before the clock is read; the next message goes at `next_s`.
+        """
+        self._cast, self._own, self._next = cast, cast.slots[self.me], next_s
+        self._born, self._serials = array("q", born_ms), array("H", serials)
+        self._born.append(NOBODY)
+        self._serials.append(0)
+        self._figures = [codec.pack_figures(sample)] * (len(cast) + 1)
+        self._look_at_all()
 
     def refresh(self, sample: LoadSample, now: float) -> None:
         """Put in what this node just measured of itself."""
-        serial = (self._serials[0] + 1) & 0xFFFF
-        self._bodies[0] = codec.pack_body(self.me, serial, sample)
-        self._serials[0] = serial
-        self._born[0] = self._time(now)
+        own = self._own
+        self._figures[own] = codec.pack_figures(sample)
+        self._serials[own] = (self._serials[own] + 1) & 0xFFFF
+        self._born[own] = self._ms(self._time(now))
         if sample.cores >= EMPTIED_CORES and self._last_load >= BUSY_LOAD and sample.load <= EMPTY_LOAD:
             self.urge(self.me)
         if not EMPTY_LOAD < sample.load < BUSY_LOAD:  # in between neither busy nor empty: wait and see
@@ -116,16 +137,16 @@ class Board:
 
     def urge(self, number: int) -> None:
         """Send this entry before others for as long as it takes until everybody has it."""
-        slot = self._slots.get(number)
+        slot = self._cast.slots.get(number)
         if slot is None:
             raise LocalProtocolError(f"node {number} is not on the board")
-        self._urgent[slot] = formulas.urgent_sends(len(self._numbers))
+        self._urgent[slot] = formulas.urgent_sends(len(self._cast))
 
     def tick(self, now: float) -> list[Output]:
         """Send the window if it is time: one message per interval, to one node."""
         t = self._time(now)
         interval = self._config.interval_s
-        if self._next == NEVER:
+        if self._next == float("-inf"):
             self._next = t + self._rng.random() * interval
         if t < self._next - EPSILON_S:
             return []
@@ -152,7 +173,7 @@ class Board:
         """Take in a message.  Raises RemoteProtocolError, and changes nothing, where it is not a right one."""
         window = codec.unpack_message(data, sender)
         t = self._time(now)
-        if sender == self.me or sender not in self._slots:
+        if sender == self.me or sender not in self._cast:
             return []
         if window is not None:
             self._merge(window, t)
@@ -164,57 +185,94 @@ class Board:
 
     def age(self, number: int, now: float) -> float | None:
         """Seconds since the figures of `number` were measured; None: never heard."""
-        slot = self._slots.get(number)
+        slot = self._cast.slots.get(number)
         if slot is None or self._born[slot] == NEVER:
             return None
-        return self._clock.peek(now) - self._born[slot]
+        return self._clock.peek(now) - self._born[slot] / 1000
 
     def sample(self, number: int) -> LoadSample | None:
         """The last known figures of `number`; None: never heard."""
-        slot = self._slots.get(number)
-        return codec.unpack_body(self._bodies[slot]) if slot is not None and self._bodies[slot] else None
+        slot = self._cast.slots.get(number)
+        return codec.unpack_figures(self._figures[slot]) if slot is not None and self._figures[slot] else None
 
     def entries(self, now: float) -> tuple[tuple[int, LoadSample, float], ...]:
         """All that is known, oneself included: (number, sample, age in seconds)."""
         t = self._clock.peek(now)
         return tuple(
-            (number, codec.unpack_body(body), t - born)
-            for number, body, born in zip(self._numbers, self._bodies, self._born, strict=True)
-            if body
+            (number, codec.unpack_figures(figures), t - born / 1000)
+            for number, figures, born in zip(self._cast.numbers, self._figures, self._born, strict=False)
+            if figures
         )
 
     def ages(self, now: float) -> list[float]:
-        """The ages of all others' entries, in seconds, in no order; cheap.  Papers average over these."""
-        t = self._clock.peek(now)
-        return [t - born for born in self._born[1:] if born != NEVER]
+        """The ages of all others' entries, in seconds, in order of number; cheap.  Papers average over these."""
+        t, own = self._clock.peek(now), self._own
+        others = self._born[:own] + self._born[own + 1 : -1]
+        return [t - born * 0.001 for born in others if born != NEVER]
 
     def _time(self, now: float) -> float:
         self._clock.read(now)
         return self._clock.t
 
-    def _send(self, to: int | None, t: float, *, spend: bool) -> list[Output]:
-        if to is None or not self._bodies[0]:
-            return []
-        chosen, urgent, own_urgent = self._choose(t, spend)
-        born = self._born
-        ages_ms = [int((t - born[slot]) * 1000) for slot in chosen]
-        bodies = self._bodies
-        return [Send(to, codec.pack_window(ages_ms, [bodies[slot] for slot in chosen], urgent, own_urgent))]
+    @staticmethod
+    def _ms(t: float) -> int:
+        return round(t * 1000)
 
-    def _choose(self, t: float, spend: bool) -> tuple[Sequence[int], int, bool]:
+    def _send(self, to: int | None, t: float, *, spend: bool) -> list[Output]:
+        if to is None or not self._figures[self._own]:
+            return []
+        now = self._ms(t)
+        chosen, urgent, own_urgent = self._choose(now, spend)
+        data = codec.pack_window(
+            map(sub, repeat(now), map(self._born.__getitem__, chosen)),
+            map(self._cast.numbers.__getitem__, chosen),
+            map(self._serials.__getitem__, chosen),
+            list(map(self._figures.__getitem__, chosen)),
+            urgent,
+            own_urgent,
+        )
+        return [Send(to, data)]
+
+    def _choose(self, now: int, spend: bool) -> tuple[Sequence[int], int, bool]:
         """Slots to send, how many after the own one are urgent, and whether the own one is."""
-        size, born = self.window, self._born
-        self._order.sort(key=born.__getitem__, reverse=True)  # nearly sorted already: about n comparisons
-        oldest = t - self._keep_s()
-        urgent = [slot for slot in self._urgent if slot and born[slot] >= oldest]
-        urgent.sort(key=born.__getitem__, reverse=True)
-        del urgent[max(0, size // 2) :]
-        own_urgent = 0 in self._urgent
-        if spend:
-            self._spend([0, *urgent])
+        size, born, own = self.window, self._born, self._own
+        oldest = now - self._keep_ms()
+        newest = self._newest(size)
+        end = len(newest)
+        while end and born[newest[end - 1]] < oldest:
+            end -= 1
+        urgent: list[int] = []
+        if self._urgent:
+            urgent = [slot for slot in self._urgent if slot != own and born[slot] >= oldest]
+            urgent.sort(key=born.__getitem__, reverse=True)
+            del urgent[max(0, size // 2) :]
+        own_urgent = own in self._urgent
+        if spend and self._urgent:
+            self._spend([own, *urgent])
         taken = set(urgent)
-        rest = [slot for slot in self._order[:size] if slot not in taken and born[slot] >= oldest]
-        return [0, *urgent, *rest][:size], len(urgent), own_urgent
+        rest = [slot for slot in newest[:end] if slot not in taken] if taken else newest[:end]
+        return [own, *urgent, *rest][:size], len(urgent), own_urgent
+
+    def _newest(self, size: int) -> list[int]:
+        """The `size` newest entries but one's own, newest first.
+
+        Entries only get newer, so they are among the newest of the last time and those heard of since: no walk
+        through all.  (One that a newer serial made seem older may stay where it was for up to RESTART_MS.)
+        """
+        if self._heard:
+            self._heard.update(self._top)
+            self._heard.discard(self._own)
+            self._top = sorted(self._heard, key=self._born.__getitem__, reverse=True)
+            self._heard.clear()
+            del self._top[size:]
+        return self._top
+
+    def _look_at_all(self) -> None:
+        """Members changed, and with them perhaps the window: the newest are to be found among all."""
+        born, own = self._born, self._own
+        known = [slot for slot in range(len(self._cast)) if born[slot] != NEVER and slot != own]
+        self._top = nlargest(self.window, known, key=born.__getitem__)
+        self._heard = set()
 
     def _spend(self, slots: Sequence[int]) -> None:
         for slot in slots:
@@ -224,26 +282,31 @@ class Board:
             else:
                 self._urgent.pop(slot, None)
 
-    def _keep_s(self) -> float:
-        n = max(2, len(self._numbers))
-        return max(KEEP_LEAST_S, KEEP_AGES * formulas.average_age(n, self.window) * self._config.interval_s)
+    def _keep_ms(self) -> int:
+        n = max(2, len(self._cast))
+        age_s = formulas.average_age(n, self.window) * self._config.interval_s
+        return int(max(KEEP_LEAST_S, KEEP_AGES * age_s) * 1000)
 
     def _merge(self, window: codec.Window, t: float) -> None:
-        slots, born, serials, bodies = self._slots, self._born, self._serials, self._bodies
-        oldest, size = t - self._keep_s(), codec.BODY_SIZE
-        last_urgent, fresh = window.urgent, formulas.urgent_sends(len(self._numbers))
-        for index, ((number, serial), age_ms) in enumerate(zip(window.heads(), window.ages_ms, strict=True)):
-            slot = slots.get(number)
-            when = t - age_ms * 0.001
-            if not slot or when < oldest:  # no member, or oneself
-                continue
-            held = born[slot]
+        born, serials, figures, heard = self._born, self._serials, self._figures, self._heard
+        now, own, size = self._ms(t), self._own, codec.FIGURES_SIZE
+        oldest = now - self._keep_ms()
+        urgent_to = window.urgent if window.urgent or window.own_urgent else -1
+        slots = map(self._cast.slots.get, window.numbers, repeat(-1))
+        for index, (slot, serial, age_ms) in enumerate(zip(slots, window.serials, window.ages_ms, strict=True)):
+            held, when = born[slot], now - age_ms
             step = (serial - serials[slot]) & 0xFFFF
-            if held == NEVER:
-                self._order.append(slot)
-            elif not step or when <= (held - RESTART_S if step < 0x8000 else held + RESTART_S):
+            if when <= held:
+                if not 0 < step < 0x8000 or when <= held - RESTART_MS:
+                    continue
+            elif (not step or (step >= 0x8000 and when <= held + RESTART_MS)) and held != NEVER:
+                continue
+            if when < oldest or slot == own:
                 continue
             born[slot], serials[slot] = when, serial
-            bodies[slot] = window.bodies[index * size : index * size + size]
-            if index <= last_urgent and (index or window.own_urgent):
-                self._urgent[slot] = fresh
+            heard.add(slot)
+            new = window.figures[index * size : index * size + size]
+            if figures[slot] != new:  # else the old object stays: equal ones are kept once
+                figures[slot] = new
+            if index <= urgent_to and (index or window.own_urgent):
+                self._urgent[slot] = formulas.urgent_sends(len(self._cast))

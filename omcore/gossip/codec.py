@@ -1,6 +1,7 @@
-"""The board's message: 48 bytes per entry, ages in one column, bodies in the next.
+"""The board's message: 48 bytes per entry, in columns.
 
-    b"B"  type  count:u16  urgent:u16  ages: count * u32 (ms)  bodies: count * 44 bytes
+    b"B"  type  count:u16  urgent:u16  ages: count * u32 (ms)  numbers: count * u32  serials: count * u16
+    figures: count * 38 bytes
 
 Entry 0 is the sender's own, the next `urgent` ones are urgent news (type WINDOW_URGENT: the own one too).  All
 numbers are little-endian and unsigned or half/single floats; ages are relative, so no clocks need agree and
@@ -9,10 +10,10 @@ nothing can come "from the future".  A whole message is checked a column at a ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from struct import Struct, iter_unpack, pack, unpack_from
+from struct import Struct, pack, unpack_from
 
 from omcore.errors import LocalProtocolError, RemoteProtocolError
 from omcore.types import LoadSample
@@ -21,10 +22,10 @@ KIND = 0x42
 WINDOW, WINDOW_URGENT, PULL = 0, 1, 2
 
 HEAD = Struct("<BBHH")
-# number serial | load own guest | cpu wait | memory used, total | cores speed | uptime | net in, out | jobs
-BODY = Struct("<IHeeeBBIIeeIffHHH")
-BODY_SIZE = BODY.size
-ENTRY_SIZE = 4 + BODY_SIZE
+# load own guest | cpu wait | memory used, total | cores speed | uptime | net in, out | jobs
+FIGURES = Struct("<eeeBBIIeeIffHHH")
+FIGURES_SIZE = FIGURES.size
+ENTRY_SIZE = 10 + FIGURES_SIZE
 WINDOW_LIMIT = 4096
 ABSURD_AGE_MS = 24 * 3600 * 1000  # no right node passes on what is a day old
 
@@ -40,29 +41,27 @@ _NET_OK = bytes(range(0x60))
 _CPU_OK = bytes(range(201))
 _WAIT_OK = bytes([*range(201), NO_WAIT])
 _COLUMNS = (
-    *((at, _HALF_OK) for at in (7, 9, 11, 23, 25)),
-    *((at, _NET_OK) for at in (33, 37)),
-    (12, _CPU_OK),
-    (13, _WAIT_OK),
+    *((at, _HALF_OK) for at in (1, 3, 5, 17, 19)),
+    *((at, _NET_OK) for at in (27, 31)),
+    (6, _CPU_OK),
+    (7, _WAIT_OK),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A checked message: `ages_ms[i]` and body i belong together; entries 1..urgent are urgent."""
+    """A checked message, a column each; entries 1..urgent are urgent."""
 
     ages_ms: Sequence[int]
-    bodies: bytes
+    numbers: Sequence[int]
+    serials: Sequence[int]
+    figures: bytes
     urgent: int
     own_urgent: bool
 
-    def heads(self) -> Iterator[tuple[int, int]]:
-        """(number, serial) of each entry."""
-        return iter_unpack(f"<IH{BODY_SIZE - 6}x", self.bodies)
 
-
-def pack_body(number: int, serial: int, s: LoadSample) -> bytes:
-    """44 bytes for one sample: loads to 0.1 %, CPU to 0.5 %, memory to 64 KiB; greater values are capped.
+def pack_figures(s: LoadSample) -> bytes:
+    """38 bytes for one sample: loads to 0.1 %, CPU to 0.5 %, memory to 64 KiB; greater values are capped.
 
     Raises LocalProtocolError for NaN, infinity or a negative figure: a sensor's bug, not to be spread.
     """
@@ -71,9 +70,7 @@ def pack_body(number: int, serial: int, s: LoadSample) -> bytes:
     counts = (s.mem_used_bytes, s.mem_total_bytes, s.jobs_here, s.jobs_guest, s.jobs_away)
     if not all(isfinite(value) and value >= 0 for value in (*figures, *rates, *counts)):
         raise LocalProtocolError(f"not a load sample: {s}")
-    return BODY.pack(
-        number,
-        serial,
+    return FIGURES.pack(
         *(min(HALF_MAX, value) for value in figures[:3]),
         _percent(s.cpu_percent),
         NO_WAIT if s.wait_percent is None else _percent(s.wait_percent),
@@ -85,9 +82,9 @@ def pack_body(number: int, serial: int, s: LoadSample) -> bytes:
     )
 
 
-def unpack_body(body: bytes) -> LoadSample:
-    """The sample in 44 checked bytes."""
-    (_, _, load, own, guest, cpu, wait, used, total, cores, speed, uptime, net_in, net_out, *jobs) = BODY.unpack(body)
+def unpack_figures(figures: bytes) -> LoadSample:
+    """The sample in 38 checked bytes."""
+    (load, own, guest, cpu, wait, used, total, cores, speed, uptime, net_in, net_out, *jobs) = FIGURES.unpack(figures)
     return LoadSample(
         load=load,
         load_own=own,
@@ -107,10 +104,18 @@ def unpack_body(body: bytes) -> LoadSample:
     )
 
 
-def pack_window(ages_ms: Sequence[int], bodies: Sequence[bytes], urgent: int, own_urgent: bool) -> bytes:
+def pack_window(
+    ages_ms: Iterable[int],
+    numbers: Iterable[int],
+    serials: Iterable[int],
+    figures: Sequence[bytes],
+    urgent: int,
+    own_urgent: bool,
+) -> bytes:
     """One message: own entry first, then `urgent` urgent ones, then the rest."""
-    head = HEAD.pack(KIND, WINDOW_URGENT if own_urgent else WINDOW, len(bodies), urgent)
-    return b"".join((head, pack(f"<{len(ages_ms)}I", *ages_ms), *bodies))
+    count = len(figures)
+    columns = pack(f"<BBHH{2 * count}I{count}H", *_head(count, urgent, own_urgent), *ages_ms, *numbers, *serials)
+    return columns + b"".join(figures)
 
 
 def pack_pull() -> bytes:
@@ -131,16 +136,21 @@ def unpack_message(data: bytes, sender: int) -> Window | None:
         return None
     if not 1 <= count <= WINDOW_LIMIT or urgent >= count or len(data) != HEAD.size + count * ENTRY_SIZE:
         raise RemoteProtocolError(f"board: {count=} {urgent=} in {len(data)} bytes")
-    ages_ms = unpack_from(f"<{count}I", data, HEAD.size)
+    columns = unpack_from(f"<{2 * count}I{count}H", data, HEAD.size)
+    ages_ms = columns[:count]
     if max(ages_ms) > ABSURD_AGE_MS:
         raise RemoteProtocolError(f"board: an entry {max(ages_ms) / 1000:.0f} s old")
-    bodies = data[HEAD.size + 4 * count :]
+    figures = data[HEAD.size + 10 * count :]
     for at, allowed in _COLUMNS:
-        if bodies[at::BODY_SIZE].translate(None, allowed):
+        if figures[at::FIGURES_SIZE].translate(None, allowed):
             raise RemoteProtocolError(f"board: bad figure at byte {at}")
-    if int.from_bytes(bodies[:4], "little") != sender:
+    if columns[count] != sender:
         raise RemoteProtocolError("board: the first entry is not the sender's own")
-    return Window(ages_ms, bodies, urgent, type_ == WINDOW_URGENT)
+    return Window(ages_ms, columns[count : 2 * count], columns[2 * count :], figures, urgent, type_ == WINDOW_URGENT)
+
+
+def _head(count: int, urgent: int, own_urgent: bool) -> tuple[int, int, int, int]:
+    return KIND, WINDOW_URGENT if own_urgent else WINDOW, count, urgent
 
 
 def _percent(value: float) -> int:

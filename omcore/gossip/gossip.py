@@ -15,6 +15,7 @@ from random import Random
 from omcore.errors import RemoteProtocolError
 from omcore.gossip import codec, messages
 from omcore.gossip.board import Board
+from omcore.gossip.cast import Cast, cast_with
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.members import Members
 from omcore.gossip.messages import Status
@@ -35,9 +36,11 @@ class Gossip:
     from one life of the node to the next (seconds since 1970 will do).
     """
 
-    def __init__(self, me: int, config: GossipConfig, rng: Random, incarnation: int = 1) -> None:
+    def __init__(
+        self, me: int, config: GossipConfig, rng: Random, incarnation: int = 1, roster: Roster | None = None
+    ) -> None:
         self.me = me
-        roster = Roster()
+        roster = Roster() if roster is None else roster
         self.board = Board(me, config, rng, roster)
         self.members = Members(me, config, rng, incarnation, roster)
         self._pull_ready = float("-inf")
@@ -47,11 +50,11 @@ class Gossip:
         """When `tick` next has work, in the caller's time."""
         return min(self.board.deadline, self.members.deadline)
 
-    def set_members(self, numbers: Iterable[int]) -> None:
+    def set_members(self, numbers: Iterable[int] | Cast) -> None:
         """Who belongs to the cluster (with or without oneself); call again whenever the roster changes."""
-        wanted = set(numbers)
-        self.members.set_members(wanted)
-        self.board.set_members(wanted)
+        cast = cast_with(self.me, numbers)
+        self.members.set_members(cast)
+        self.board.set_members(cast)
 
     def refresh(self, sample: LoadSample, now: float) -> None:
         """Put in what this node just measured; about once a second, best right before a tick that is due."""

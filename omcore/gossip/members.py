@@ -14,6 +14,7 @@ from random import Random
 
 from omcore.errors import LocalProtocolError
 from omcore.gossip import messages
+from omcore.gossip.cast import Cast, cast_with
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.local import Local
 from omcore.gossip.messages import INCARNATION_LIMIT, Kind, Message, Status
@@ -67,20 +68,25 @@ class Members:
         """What is believed of a node; None: no member, or never heard of."""
         if number == self._local.me:
             return Status.LEFT if self._local.leaving else Status.ALIVE
-        member = self._opinions.members.get(number)
+        member = self._opinions.peek(number)
         return member.status if member else None
 
     def waited_s(self, number: int, now: float) -> float:
         """How long a member has been in the roster, in seconds (0 before the first tick)."""
-        member = self._opinions.members.get(number)
+        member = self._opinions.peek(number)
         return max(0.0, self._local.clock.peek(now) - member.added) if member else 0.0
 
-    def set_members(self, numbers: Iterable[int]) -> None:
+    def set_members(self, numbers: Iterable[int] | Cast) -> None:
         """Who is a member; new ones count as down until they are heard of."""
-        others = set(numbers) - {self._local.me}
-        self._opinions.set_members(others)
-        self._sync.set_members(others)
+        self._opinions.set_members(cast_with(self._local.me, numbers))
         self._prober.members_changed()
+
+    def fill(self, cast: Cast) -> None:
+        """Start with these members, all known to run: for the simulator.
+
+        To be called once, instead of `set_members`; the roster that was given must hold the others as alive.
+        """
+        self._opinions.fill(cast)
 
     def tick(self, now: float) -> list[Output]:
         """Do what is due."""
@@ -95,7 +101,7 @@ class Members:
         """
         message = messages.unpack(data)
         self._advance(now)
-        if sender in self._opinions.members:
+        if sender in self._opinions.cast and sender != self._local.me:
             self._handle(message, sender)
         self._run()
         return self._local.collect()
@@ -131,8 +137,7 @@ class Members:
         if local.clock.read(now, local.timers.next):
             local.ail(+1)
         if first:
-            for member in self._opinions.members.values():
-                member.added = local.t
+            self._opinions.started()
             self._prober.start()
             self._sync.start()
 

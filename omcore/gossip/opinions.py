@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from omcore.gossip.cast import Cast
 from omcore.gossip.clock import EPSILON_S
 from omcore.gossip.local import Local
 from omcore.gossip.messages import INCARNATION_LIMIT, Kind, Message, Record, Status, pack
@@ -33,27 +34,67 @@ class Member:
         self.added = t
         self.pinged = float("-inf")  # when last asked "do you run after all?"
 
+    def copy(self, number: int) -> Member:
+        """The same belief about another node."""
+        made = Member(number, self.added)
+        made.status, made.incarnation = self.status, self.incarnation
+        return made
+
 
 class Opinions:
-    """The table of members, with the claims' rules and the news that spreads them."""
+    """The table of members, with the claims' rules and the news that spreads them.
+
+    What is believed of a member is written down when it is first asked for; up to then all are alike (`_initial`).
+    So a table of ten thousand of which nothing was heard costs nothing.
+    """
 
     def __init__(self, local: Local, roster: Roster) -> None:
-        self.members: dict[int, Member] = {}
+        self.cast = Cast((local.me,))
         self.roster = roster
+        self._members: dict[int, Member] = {}
+        self._initial = Member(0, local.t)
         self._local = local
         self._news = News()
         self._gossiping = False
         self.on_met: Callable[[int], None] = lambda number: None  # a node thought down spoke to us itself
 
-    def set_members(self, numbers: set[int]) -> None:
+    def set_members(self, cast: Cast) -> None:
         """Add and remove members; added ones count as down until heard of."""
-        for number in self.members.keys() - numbers:
-            del self.members[number]
+        known = self.cast
+        self.cast = cast
+        for number in known.slots.keys() - cast.slots.keys():
+            self._members.pop(number, None)
             self.roster.remove(number)
             self._news.drop(number)
-        for number in sorted(numbers - self.members.keys()):
-            self.members[number] = Member(number, self._local.t)
+        for number in sorted(cast.slots.keys() - known.slots.keys() - {self._local.me}):
+            if self._local.clock.started:
+                self._members[number] = Member(number, self._local.t)
             self.roster.lower(number)
+
+    def fill(self, cast: Cast) -> None:
+        """Start with these members, all running in their first life; the roster has them already."""
+        self.cast = cast
+        self._initial.status, self._initial.incarnation = Status.ALIVE, 1
+
+    def started(self) -> None:
+        """The clock was read for the first time: from now on members wait to be heard of."""
+        self._initial.added = self._local.t
+        for member in self._members.values():
+            member.added = self._local.t
+
+    def find(self, number: int) -> Member | None:
+        """What is believed of a member, to be changed; None: a stranger, or oneself."""
+        member = self._members.get(number)
+        if member is None and number in self.cast and number != self._local.me:
+            member = self._members[number] = self._initial.copy(number)
+        return member
+
+    def peek(self, number: int) -> Member | None:
+        """The same, only to be read: its `number` and `suspicion` may be another's where nothing is known of it."""
+        member = self._members.get(number)
+        if member is None and number in self.cast and number != self._local.me:
+            return self._initial
+        return member
 
     # --- claims ---------------------------------------------------------------------------------------------
 
@@ -83,8 +124,8 @@ class Opinions:
 
     def alive(self, number: int, incarnation: int, *, direct: bool = False, spread: bool = True) -> None:
         """`number` runs with this incarnation; `direct`: it said so itself."""
-        member = self.members.get(number)
-        if member is None or incarnation <= member.incarnation:
+        held = self.peek(number)
+        if held is None or incarnation <= held.incarnation or (member := self.find(number)) is None:
             return
         was, member.status = member.status, Status.ALIVE
         member.incarnation, member.suspicion = incarnation, None
@@ -101,7 +142,7 @@ class Opinions:
 
     def suspect(self, number: int, incarnation: int, by: int) -> None:
         """`by` got no answer from `number`."""
-        member = self.members.get(number)
+        member = self.find(number)
         if member is None or incarnation < member.incarnation:
             return
         if incarnation > member.incarnation:
@@ -117,7 +158,7 @@ class Opinions:
 
     def dead(self, number: int, incarnation: int, by: int) -> None:
         """`by` declared `number` dead."""
-        member = self.members.get(number)
+        member = self.find(number)
         if member is None or incarnation < member.incarnation:
             return
         if member.status is None:
@@ -133,7 +174,7 @@ class Opinions:
 
     def left(self, number: int, incarnation: int) -> None:
         """`number` said goodbye."""
-        member = self.members.get(number)
+        member = self.find(number)
         if member is None or incarnation < member.incarnation or member.status is Status.LEFT:
             return
         was, member.status = member.status, Status.LEFT
@@ -148,7 +189,7 @@ class Opinions:
             self._local.timers.at(member.suspicion.deadline, self._waited, member.number)
 
     def _waited(self, number: int) -> None:
-        member = self.members.get(number)
+        member = self.find(number)
         if member and member.suspicion and self._local.t >= member.suspicion.deadline - EPSILON_S:
             self._verdict(member)
 
@@ -186,7 +227,7 @@ class Opinions:
             local.timers.at(local.t + local.config.news_s, self._gossip)
 
     def _buddy(self, to: int) -> list[Record]:
-        member = self.members.get(to)
+        member = self.peek(to)
         if member is None or member.status is None or member.status is Status.ALIVE:
             return []
         return [Record(member.status, to, member.incarnation, self._local.me)]

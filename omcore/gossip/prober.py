@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from omcore.gossip.local import Local
 from omcore.gossip.messages import Kind, Record, Status
 from omcore.gossip.opinions import Opinions
@@ -27,7 +29,7 @@ class Prober:
     def __init__(self, local: Local, opinions: Opinions) -> None:
         self._local = local
         self._opinions = opinions
-        self._order: list[int] = []
+        self._order = array("I")  # whom to probe in this lap
         self._probes: dict[int, _Probe] = {}
         self._relays: dict[int, tuple[int, int, int]] = {}  # my ping -> (who asked, its number, target)
         self._pinging: set[int] = set()  # nodes this one suspects by its own probes
@@ -44,7 +46,7 @@ class Prober:
 
     def failed(self, number: int) -> None:
         """The transport could not reach `number`: ask others about it without waiting."""
-        member = self._opinions.members.get(number)
+        member = self._opinions.find(number)
         open_ = next((seq for seq, probe in self._probes.items() if probe.target == number), None)
         if member is None or member.status is not Status.ALIVE:
             return
@@ -62,7 +64,7 @@ class Prober:
 
     def heard(self, number: int) -> None:
         """A sign of life came from `number`: where it is not believed alive, let it say so itself."""
-        member = self._opinions.members.get(number)
+        member = self._opinions.find(number)
         if member is None or member.status in (Status.ALIVE, Status.SUSPECT):
             return
         if self._local.t >= member.pinged + PING_PAUSE_S:
@@ -71,7 +73,7 @@ class Prober:
 
     def asked(self, sender: int, sequence: int, target: int) -> None:
         """`sender` wants us to ping `target`."""
-        if target not in self._opinions.members:
+        if target not in self._opinions.cast:
             return
         mine = self._next()
         self._relays[mine] = (sender, sequence, target)
@@ -120,14 +122,18 @@ class Prober:
             self.ping(number)
 
     def _next_target(self) -> int | None:
-        alive = self._opinions.roster.alive
+        """All of the living once in each lap, in an order drawn as it goes."""
+        alive, rng = self._opinions.roster.alive, self._local.rng
+        if not self._order:
+            self._order = array("I", alive)
         while self._order:
-            number = self._order.pop()
+            at = rng.randrange(len(self._order))
+            number, last = self._order[at], self._order.pop()
+            if at < len(self._order):
+                self._order[at] = last
             if number in alive:
                 return number
-        self._order = list(alive)
-        self._local.rng.shuffle(self._order)
-        return self._order.pop() if self._order else None
+        return None
 
     def _open(self, target: int) -> int:
         sequence = self._next()
@@ -138,10 +144,11 @@ class Prober:
         probe = self._probes.get(sequence)
         if probe is None or probe.helpers:
             return
-        members, helpers = self._opinions.members, self._local.config.helpers
+        helpers = self._local.config.helpers
         # a few more than needed, since suspects make poor helpers
         drawn = self._opinions.roster.alive.draw(self._local.rng, 2 * helpers, without=probe.target)
-        chosen = [number for number in drawn if members[number].status is Status.ALIVE][:helpers]
+        well = [number for number in drawn if (member := self._opinions.peek(number)) and member.status is Status.ALIVE]
+        chosen = well[:helpers]
         probe.helpers = frozenset(chosen)
         for number in chosen:
             self._opinions.send(number, Kind.ASK, sequence, probe.target)
@@ -151,7 +158,7 @@ class Prober:
         if probe is None:
             return
         self._local.ail(len(probe.helpers) - len(probe.nacked) if probe.helpers else 1)
-        member = self._opinions.members.get(probe.target)
+        member = self._opinions.find(probe.target)
         if member is None or member.status not in (Status.ALIVE, Status.SUSPECT):
             return
         self._opinions.suspect(probe.target, member.incarnation, self._local.me)
@@ -161,7 +168,7 @@ class Prober:
 
     def _ask_again(self, number: int) -> None:
         """Tell a node we suspect so, again and again, until it objects or is lost: no one message may decide."""
-        member = self._opinions.members.get(number)
+        member = self._opinions.find(number)
         if member is None or member.status is not Status.SUSPECT:
             self._pinging.discard(number)
             return

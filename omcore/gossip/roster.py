@@ -24,9 +24,6 @@ class Pool:
     def __iter__(self) -> Iterator[int]:
         return iter(self._items)
 
-    def __getitem__(self, index: int) -> int:
-        return self._items[index]
-
     def add(self, number: int) -> None:
         """Put it in; nothing happens where it is in already."""
         if number not in self._at:
@@ -43,6 +40,10 @@ class Pool:
             self._items[at] = last
             self._at[last] = at
 
+    def pick(self, rng: Random) -> int:
+        """One of them at random; there must be one."""
+        return self._items[rng.randrange(len(self._items))]
+
     def draw(self, rng: Random, k: int, without: int | None = None) -> list[int]:
         """Up to `k` different numbers at random, none of them `without`."""
         if k >= len(self._items) - (without in self._at):
@@ -58,8 +59,8 @@ class Roster:
 
     __slots__ = ("alive", "down")
 
-    def __init__(self) -> None:
-        self.alive = Pool()
+    def __init__(self, alive: Pool | None = None) -> None:
+        self.alive = Pool() if alive is None else alive
         self.down = Pool()
 
     def __len__(self) -> int:
@@ -95,6 +96,5 @@ class Roster:
         if total == 0:
             return None
         if alive == 0 or rng.random() < 1 / max(5, alive):
-            index = rng.randrange(total)
-            return self.alive[index] if index < alive else self.down[index - alive]
-        return self.alive[rng.randrange(alive)]
+            return (self.alive if rng.randrange(total) < alive else self.down).pick(rng)
+        return self.alive.pick(rng)

@@ -9,7 +9,6 @@ other, the node in question is told what is said of it, and settles the matter b
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 from omcore.gossip.local import Local
@@ -30,7 +29,6 @@ class Sync:
         self._local = local
         self._opinions = opinions
         self._prober = prober
-        self._numbers: list[int] = [local.me]
         self._cursor = 0  # the number at which the next digest begins
         self._peer: int | None = None  # whose pages we pull
         self._low = 0
@@ -42,10 +40,6 @@ class Sync:
         """Begin, at a phase of one's own."""
         self._local.timers.at(self._local.t + self._local.rng.random() * self._local.config.digest_s, self._digest)
 
-    def set_members(self, numbers: set[int]) -> None:
-        """The members, oneself not included."""
-        self._numbers = sorted(numbers | {self._local.me})
-
     def met(self, number: int) -> None:
         """A node thought down spoke to us: learn what it knows."""
         if self._peer is None and self._local.t >= self._ready:
@@ -56,10 +50,9 @@ class Sync:
         """Compare a page, and answer with what is known better here."""
         self._merge(message.records)
         theirs = {record.number: (record.incarnation, record.status) for record in message.records}
-        first = bisect_left(self._numbers, message.a)
         better = [
             record
-            for record in self._records(self._numbers[first : first + self._local.config.page])
+            for record in self._records(self._opinions.cast.page(message.a, self._local.config.page))
             if record.number <= message.b
             and (record.incarnation, record.status) > theirs.get(record.number, (-1, Status.ALIVE))
         ]
@@ -91,21 +84,21 @@ class Sync:
             self._opinions.send(number, Kind.DIGEST, low, high, records)
 
     def _page(self, low: int) -> tuple[int, int, list[Record]]:
-        first = bisect_left(self._numbers, low)
-        end = first + self._local.config.page
-        high = self._numbers[end] - 1 if end < len(self._numbers) else LAST
-        return low, high, self._records(self._numbers[first:end])
+        size = self._local.config.page
+        numbers = self._opinions.cast.page(low, size + 1)
+        high = numbers[size] - 1 if len(numbers) > size else LAST
+        return low, high, self._records(numbers[:size])
 
     def _records(self, numbers: Sequence[int]) -> list[Record]:
-        local, members = self._local, self._opinions.members
+        local, opinions = self._local, self._opinions
         records = []
         for number in numbers:
             if number == local.me:
                 status = Status.LEFT if local.leaving else Status.ALIVE
                 records.append(Record(status, number, local.incarnation, number))
                 continue
-            member = members[number]
-            if member.status is not None:
+            member = opinions.peek(number)
+            if member is not None and member.status is not None:
                 by = member.suspicion.first if member.suspicion else local.me
                 records.append(Record(member.status, number, member.incarnation, by))
         return records
@@ -113,7 +106,7 @@ class Sync:
     def _merge(self, records: Sequence[Record]) -> None:
         opinions = self._opinions
         for record in records:
-            member = opinions.members.get(record.number)
+            member = opinions.peek(record.number)
             if member is not None and self._contradicts(member.status, member.incarnation, record):
                 claim = Record(Status.DEAD, record.number, record.incarnation, self._local.me)
                 self._prober.ping(record.number, [claim])

@@ -25,8 +25,11 @@ def board(me: int, n: int, *, seed: int = 1, config: GossipConfig | None = None)
 
 def message(*entries: tuple[int, int, float, float], urgent: int = 0, own_urgent: bool = False) -> bytes:
     """Entries of (number, serial, load, age in seconds); the first is the sender's."""
-    bodies = [codec.pack_body(number, serial, LoadSample(load=load)) for number, serial, load, _ in entries]
-    return codec.pack_window([int(age_s * 1000) for *_, age_s in entries], bodies, urgent, own_urgent)
+    numbers, serials = [number for number, *_ in entries], [serial for _, serial, *_ in entries]
+    figures = [codec.pack_figures(LoadSample(load=load)) for *_, load, _ in entries]
+    return codec.pack_window(
+        [int(age_s * 1000) for *_, age_s in entries], numbers, serials, figures, urgent, own_urgent
+    )
 
 
 def load(of: Board, number: int) -> float | None:
@@ -39,16 +42,21 @@ def sent(outputs: list[Output]) -> tuple[int, codec.Window]:
     assert isinstance(outputs[0], Send)
     kind, count, *_ = outputs[0].data[0], outputs[0].data[1]
     assert kind == codec.KIND, count
-    sender = int.from_bytes(outputs[0].data[6 + 4 * int.from_bytes(outputs[0].data[2:4], "little") :][:4], "little")
+    at = codec.HEAD.size + 4 * int.from_bytes(outputs[0].data[2:4], "little")
+    sender = int.from_bytes(outputs[0].data[at : at + 4], "little")
     window = codec.unpack_message(outputs[0].data, sender)
     assert window is not None
     return outputs[0].to, window
 
 
-def send_now(of: Board, now: float) -> tuple[int, codec.Window]:
+def tick_now(of: Board, now: float) -> list[Output]:
     of.refresh(LoadSample(), now)
     of.tick(now)
-    return sent(of.tick(max(now, of.deadline)))
+    return of.tick(max(now, of.deadline))
+
+
+def send_now(of: Board, now: float) -> tuple[int, codec.Window]:
+    return sent(tick_now(of, now))
 
 
 def test_stale_load_never_replaces_fresh() -> None:
@@ -168,7 +176,7 @@ def test_the_window_holds_own_first_then_the_newest() -> None:
     for number in range(1, 10):
         b.receive(message((number, 1, float(number), number * 0.1)), number, 100.0)
     _, window = send_now(b, 100.0)
-    assert [number for number, _ in window.heads()] == [0, 1, 2]
+    assert list(window.numbers) == [0, 1, 2]
 
 
 def test_urgent_news_goes_before_newer_and_with_fresh_sends() -> None:
@@ -183,7 +191,7 @@ def test_urgent_news_goes_before_newer_and_with_fresh_sends() -> None:
         _, window = send_now(b, now)
         if not window.urgent:
             break
-        assert [number for number, _ in window.heads()][1] == 8
+        assert list(window.numbers)[1] == 8
         seen += 1
         now = b.deadline - 0.5
     assert seen == 8  # ceil(2 ln 10) + 3
@@ -267,7 +275,7 @@ def test_members_come_and_go_and_the_rest_is_kept() -> None:
     assert sorted(b.ages(11.0)) == pytest.approx([0.0, 1.0, 1.0])
     assert b.age(2, 11.0) is None
     _, window = send_now(b, 11.0)
-    assert {number for number, _ in window.heads()} == {5, 1, 3, 70}
+    assert set(window.numbers) == {5, 1, 3, 70}
     assert window.urgent == 2
 
 
@@ -284,14 +292,16 @@ def test_ten_thousand_nodes_cost_milliseconds_and_few_megabytes() -> None:
     assert len(b.entries(0.0)) == n - 1
     spent = []
     for _ in range(4):
-        _, window = send_now(a, a.deadline if a.deadline > 0 else 0.0)
-        data = codec.pack_window(
-            window.ages_ms, [window.bodies[i : i + 44] for i in range(0, len(window.bodies), 44)], 0, False
-        )
+        data = next(out.data for out in tick_now(a, max(0.0, a.deadline)) if isinstance(out, Send))
         assert len(data) <= 90 + 48 * 512
         started = process_time()
         b.receive(data, 0, 1.0)
         spent.append(process_time() - started)
     assert min(spent) < 0.005
-    state = [b._slots, b._numbers, b._born, b._serials, b._bodies, b._order]
-    assert sum(map(sys.getsizeof, state)) + sum(map(sys.getsizeof, b._bodies)) + 32 * n < 5_000_000
+    assert state_bytes(b) < 5_000_000
+
+
+def state_bytes(of: Board) -> int:
+    """All that a board holds, its members' numbers included."""
+    columns = [of._born, of._serials, of._figures, of._top, of._heard, of._cast.numbers, of._cast.slots]
+    return sum(map(sys.getsizeof, columns)) + sum(map(sys.getsizeof, of._figures)) + 2 * 32 * len(of._cast)

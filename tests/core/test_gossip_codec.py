@@ -16,6 +16,7 @@ from omcore.types import LoadSample
 floats = st.floats(0, 1e4)
 sizes = st.integers(0, 2**47)
 counts = st.integers(0, 60000)
+FIGURES = codec.pack_figures(LoadSample())
 samples = st.builds(
     LoadSample,
     load=floats,
@@ -47,11 +48,11 @@ def test_an_entry_has_48_bytes() -> None:
 @settings(deadline=None)
 @given(number=st.integers(0, 2**32 - 1), serial=st.integers(0, 65535), sample=samples)
 def test_a_sample_survives_the_wire(number: int, serial: int, sample: LoadSample) -> None:
-    data = codec.pack_window([0], [codec.pack_body(number, serial, sample)], 0, False)
+    data = codec.pack_window([0], [number], [serial], [codec.pack_figures(sample)], 0, False)
     window = codec.unpack_message(data, number)
     assert window is not None
-    assert list(window.heads()) == [(number, serial)]
-    got = codec.unpack_body(window.bodies)
+    assert (window.numbers, window.serials) == ((number,), (serial,))
+    got = codec.unpack_figures(window.figures)
     for field in ("load", "load_own", "load_guest", "cores", "speed", "net_in_bps", "net_out_bps"):
         assert getattr(got, field) == near(getattr(sample, field)), field
     assert got.cpu_percent == pytest.approx(sample.cpu_percent, abs=0.26)
@@ -68,13 +69,13 @@ def test_a_sample_survives_the_wire(number: int, serial: int, sample: LoadSample
 
 def test_giant_figures_are_capped() -> None:
     giant = LoadSample(load=1e9, mem_total_bytes=2**60, net_in_bps=1e30, jobs_here=10**6, uptime_s=1e12)
-    got = codec.unpack_body(codec.pack_body(1, 1, giant))
+    got = codec.unpack_figures(codec.pack_figures(giant))
     assert (got.load, got.jobs_here) == (codec.HALF_MAX, 65535)
-    assert codec.unpack_message(codec.pack_window([0], [codec.pack_body(1, 1, giant)], 0, False), 1)
+    assert codec.unpack_message(codec.pack_window([0], [1], [1], [codec.pack_figures(giant)], 0, False), 1)
 
 
 def test_no_cores_are_a_few() -> None:
-    got = codec.unpack_body(codec.pack_body(1, 1, LoadSample(cores=0.0, speed=0.0)))
+    got = codec.unpack_figures(codec.pack_figures(LoadSample(cores=0.0, speed=0.0)))
     assert got.cores > 0
     assert got.speed > 0
 
@@ -83,37 +84,37 @@ def test_no_cores_are_a_few() -> None:
 @pytest.mark.parametrize("field", ["load", "load_own", "load_guest", "cpu_percent", "cores", "net_in_bps", "uptime_s"])
 def test_a_sensors_nonsense_is_not_spread(field: str, value: float) -> None:
     with pytest.raises(LocalProtocolError):
-        codec.pack_body(1, 1, LoadSample(**{field: value}))  # type: ignore[arg-type]  # floats only
+        codec.pack_figures(LoadSample(**{field: value}))  # type: ignore[arg-type]  # floats only
 
 
 @pytest.mark.parametrize(
     ("at", "form", "value"),
-    [(at, "<e", bad) for at in (6, 8, 10, 22, 24) for bad in (nan, inf, -1.0)]
-    + [(at, "<f", bad) for at in (30, 34) for bad in (nan, inf, -1.0, 1e30)]
-    + [(12, "<B", 201), (13, "<B", 254)],
+    [(at, "<e", bad) for at in (0, 2, 4, 16, 18) for bad in (nan, inf, -1.0)]
+    + [(at, "<f", bad) for at in (24, 28) for bad in (nan, inf, -1.0, 1e30)]
+    + [(6, "<B", 201), (7, "<B", 254)],
 )
 def test_a_bad_figure_anywhere_refuses_the_message(at: int, form: str, value: float) -> None:
-    bodies = [bytearray(codec.pack_body(number, 1, LoadSample())) for number in (1, 2, 3)]
-    pack_into(form, bodies[2], at, value)
+    bad = bytearray(codec.pack_figures(LoadSample()))
+    pack_into(form, bad, at, value)
+    figures = [codec.pack_figures(LoadSample())] * 2
     with pytest.raises(RemoteProtocolError):
-        codec.unpack_message(codec.pack_window([0, 0, 0], [bytes(b) for b in bodies], 0, False), 1)
+        codec.unpack_message(codec.pack_window([0] * 3, (1, 2, 3), [1] * 3, [*figures, bytes(bad)], 0, False), 1)
 
 
 def test_an_absurd_age_is_refused() -> None:
-    body = codec.pack_body(1, 1, LoadSample())
+    data = codec.pack_window([codec.ABSURD_AGE_MS + 1], [1], [1], [FIGURES], 0, False)
     with pytest.raises(RemoteProtocolError):
-        codec.unpack_message(codec.pack_window([codec.ABSURD_AGE_MS + 1], [body], 0, False), 1)
+        codec.unpack_message(data, 1)
 
 
 def test_the_first_entry_must_be_the_senders_own() -> None:
-    data = codec.pack_window([0], [codec.pack_body(2, 1, LoadSample())], 0, False)
+    data = codec.pack_window([0], [2], [1], [FIGURES], 0, False)
     with pytest.raises(RemoteProtocolError):
         codec.unpack_message(data, 1)
 
 
 def test_shapes_that_cannot_be_are_refused() -> None:
-    body = codec.pack_body(1, 1, LoadSample())
-    good = codec.pack_window([0, 0], [body, body], 1, True)
+    good = codec.pack_window([0, 0], [1, 1], [1, 1], [FIGURES, FIGURES], 1, True)
     assert codec.unpack_message(good, 1) is not None
     for bad in (
         b"",
@@ -121,7 +122,7 @@ def test_shapes_that_cannot_be_are_refused() -> None:
         good + b"\0",
         b"X" + good[1:],
         good[:1] + b"\x07" + good[2:],
-        codec.pack_window([0], [body], 1, False),
+        codec.pack_window([0], [1], [1], [FIGURES], 1, False),
         codec.HEAD.pack(codec.KIND, codec.WINDOW, 0, 0),
         codec.pack_pull() + b"\0",
     ):
@@ -138,21 +139,20 @@ def test_any_bytes_are_understood_or_refused(data: bytes) -> None:
             window = codec.unpack_message(candidate, 1)
         except RemoteProtocolError:
             continue
-        assert window is None or len(window.bodies) == codec.BODY_SIZE * len(window.ages_ms)
+        assert window is None or len(window.figures) == codec.FIGURES_SIZE * len(window.ages_ms)
 
 
 @settings(deadline=None)
-@given(st.binary(min_size=codec.BODY_SIZE * 2, max_size=codec.BODY_SIZE * 2), st.integers(0, 10**7))
-def test_entries_that_pass_hold_only_sane_figures(bodies: bytes, age_ms: int) -> None:
-    sender = int.from_bytes(bodies[:4], "little")
-    data = codec.pack_window([age_ms, age_ms], [bodies[:44], bodies[44:]], 0, False)
+@given(st.binary(min_size=codec.FIGURES_SIZE * 2, max_size=codec.FIGURES_SIZE * 2), st.integers(0, 10**7))
+def test_entries_that_pass_hold_only_sane_figures(figures: bytes, age_ms: int) -> None:
+    both = [figures[: codec.FIGURES_SIZE], figures[codec.FIGURES_SIZE :]]
     try:
-        window = codec.unpack_message(data, sender)
+        window = codec.unpack_message(codec.pack_window([age_ms] * 2, [1, 2], [1, 1], both, 0, False), 1)
     except RemoteProtocolError:
         return
     assert window is not None
-    for body in (bodies[:44], bodies[44:]):
-        s = codec.unpack_body(body)
+    for one in both:
+        s = codec.unpack_figures(one)
         for value in (s.load, s.load_own, s.load_guest, s.cpu_percent, s.cores, s.speed, s.net_in_bps, s.net_out_bps):
             assert 0 <= value < inf
         assert s.cpu_percent <= 100
