@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from heapq import nlargest
 from itertools import repeat
+from math import inf
 from operator import sub
 from random import Random
 
@@ -55,7 +56,7 @@ class Board:
         self._owns_roster = roster is None
         self._roster = Roster() if roster is None else roster
         self._clock = Clock()
-        self._next = float("-inf")
+        self._next = -inf
         self._cast = Cast((me,))
         self._own = 0  # slot
         self._born = array("q", [NEVER, NOBODY])
@@ -67,7 +68,7 @@ class Board:
         self._last_load = 0.0
         self._target: int | None = None
         self._resends = 0
-        self._pull_ready = float("-inf")
+        self._pull_ready = -inf
 
     @property
     def deadline(self) -> float:
@@ -146,7 +147,7 @@ class Board:
         """Send the window if it is time: one message per interval, to one node."""
         t = self._time(now)
         interval = self._config.interval_s
-        if self._next == float("-inf"):
+        if self._next == -inf:
             self._next = t + self._rng.random() * interval
         if t < self._next - EPSILON_S:
             return []
@@ -205,10 +206,10 @@ class Board:
         )
 
     def ages(self, now: float) -> list[float]:
-        """The ages of all others' entries, in seconds, in order of number; cheap.  Papers average over these."""
+        """The ages of all others' entries, in seconds, in order of number; infinite where nothing was heard; cheap."""
         t, own = self._clock.peek(now), self._own
         others = self._born[:own] + self._born[own + 1 : -1]
-        return [t - born * 0.001 for born in others if born != NEVER]
+        return [t - born * 0.001 if born != NEVER else inf for born in others]
 
     def _time(self, now: float) -> float:
         self._clock.read(now)
@@ -288,8 +289,8 @@ class Board:
         return int(max(KEEP_LEAST_S, KEEP_AGES * age_s) * 1000)
 
     def _merge(self, window: codec.Window, t: float) -> None:
-        born, serials, figures, heard = self._born, self._serials, self._figures, self._heard
-        now, own, size = self._ms(t), self._own, codec.FIGURES_SIZE
+        born, serials, figures, heard = self._born, self._serials, self._figures, self._heard.add
+        now, own, size, told = self._ms(t), self._own, codec.FIGURES_SIZE, window.figures
         oldest = now - self._keep_ms()
         urgent_to = window.urgent if window.urgent or window.own_urgent else -1
         slots = map(self._cast.slots.get, window.numbers, repeat(-1))
@@ -304,8 +305,8 @@ class Board:
             if when < oldest or slot == own:
                 continue
             born[slot], serials[slot] = when, serial
-            heard.add(slot)
-            new = window.figures[index * size : index * size + size]
+            heard(slot)
+            new = told[index * size : index * size + size]
             if figures[slot] != new:  # else the old object stays: equal ones are kept once
                 figures[slot] = new
             if index <= urgent_to and (index or window.own_urgent):

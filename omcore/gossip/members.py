@@ -60,6 +60,16 @@ class Members:
         return self._local.incarnation
 
     @property
+    def probes(self) -> int:
+        """Probes made so far."""
+        return self._prober.probes
+
+    @property
+    def accusations(self) -> int:
+        """Probes so far that nobody answered, so that their target was suspected."""
+        return self._prober.accusations
+
+    @property
     def running(self) -> int:
         """Nodes believed to run, this one included."""
         return self._opinions.roster.running

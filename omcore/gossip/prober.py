@@ -34,6 +34,8 @@ class Prober:
         self._relays: dict[int, tuple[int, int, int]] = {}  # my ping -> (who asked, its number, target)
         self._pinging: set[int] = set()  # nodes this one suspects by its own probes
         self._sequence = 0
+        self.probes = 0  # made so far, and how many of them ended in an accusation
+        self.accusations = 0
         self._eager = START_ROUNDS
 
     def start(self) -> None:
@@ -104,6 +106,7 @@ class Prober:
         local.timers.at(local.t + local.config.probe_s * local.patience, self._round)
         target = self._next_target()
         if target is not None:
+            self.probes += 1
             sequence = self._open(target)
             self._opinions.send(target, Kind.PING, sequence)
             patience, config = local.patience, local.config
@@ -161,6 +164,7 @@ class Prober:
         member = self._opinions.find(probe.target)
         if member is None or member.status not in (Status.ALIVE, Status.SUSPECT):
             return
+        self.accusations += 1
         self._opinions.suspect(probe.target, member.incarnation, self._local.me)
         if probe.target not in self._pinging:
             self._pinging.add(probe.target)

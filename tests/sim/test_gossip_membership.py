@@ -9,13 +9,14 @@ import pytest
 
 from omcore.gossip import Gossip, GossipConfig, Members, NodeBack, NodeJoined, NodeLeft, NodeSuspected
 from omcore.gossip.suspicion import least_s
+from omcore.sim import clusters
+from omcore.sim.net import SimNet
 from omcore.types import NodeState
-from tests.sim import gossip_net
 
 CONFIG = GossipConfig()
 
 
-def running(net: gossip_net.SimNet) -> list[int]:
+def running(net: SimNet) -> list[int]:
     counts = []
     for node in net.nodes:
         assert isinstance(node.core, Members)
@@ -27,7 +28,7 @@ def running(net: gossip_net.SimNet) -> list[int]:
 def test_a_crash_is_known_to_all_and_nobody_else_is_lost() -> None:
     n, first, last = 16, [], []
     for seed in range(10):
-        net = gossip_net.members(n, seed=seed)
+        net = clusters.members(n, seed=seed)
         net.run(12.0 + seed * 0.3)
         assert running(net) == [n] * n
         crash_t = net.t
@@ -47,15 +48,15 @@ def test_a_crash_is_known_to_all_and_nobody_else_is_lost() -> None:
 
 @pytest.mark.slow
 def test_nobody_is_wrongly_dead_with_five_percent_loss() -> None:
-    net = gossip_net.members(16, seed=4, loss=0.05)
+    net = clusters.members(16, seed=4, loss=0.05)
     net.run(300.0)
     assert net.lost() == []
     assert running(net) == [16] * 16
-    assert net.bytes / 16 / 300.0 < 300.0  # bytes per node per second, idle
+    assert net.bytes_sent / 16 / 300.0 < 300.0  # bytes per node per second, idle
 
 
 def test_a_fast_connect_failure_makes_the_verdict_faster() -> None:
-    net = gossip_net.members(8, seed=2)
+    net = clusters.members(8, seed=2)
     net.run(12.0)
     net.crash(3)
     for number in (0, 1, 2):  # their connections broke
@@ -70,7 +71,7 @@ def test_a_fast_connect_failure_makes_the_verdict_faster() -> None:
 @pytest.mark.parametrize("n", [2, 3, 5, 16])
 def test_a_node_frozen_for_three_seconds_is_never_lost(n: int) -> None:
     for seed in range(4):
-        net = gossip_net.members(n, seed=seed, loss=0.05)
+        net = clusters.members(n, seed=seed, loss=0.05)
         net.run(10.0 + 0.23 * seed)
         net.freeze(1, 3.0)
         net.run(30.0)
@@ -80,7 +81,7 @@ def test_a_node_frozen_for_three_seconds_is_never_lost(n: int) -> None:
 
 @pytest.mark.slow
 def test_starved_nodes_make_nobody_lost() -> None:
-    net = gossip_net.members(16, seed=6)
+    net = clusters.members(16, seed=6)
     net.run(10.0)
 
     def starve(number: int) -> None:
@@ -95,13 +96,13 @@ def test_starved_nodes_make_nobody_lost() -> None:
 
 @pytest.mark.slow
 def test_a_partition_is_seen_and_heals() -> None:
-    net = gossip_net.members(16, seed=3)
+    net = clusters.members(16, seed=3)
     net.run(15.0)
     net.part = lambda number: int(number < 8)
     net.run(75.0)
     assert running(net) == [8] * 16
     assert all((by < 8) != (who < 8) for _, by, who in net.lost())
-    net.part = lambda number: 0
+    net.part = None
     verdicts = len(net.lost())
     while running(net) != [16] * 16:
         net.run(net.t + 0.5)
@@ -112,18 +113,18 @@ def test_a_partition_is_seen_and_heals() -> None:
 
 
 def test_one_node_cut_off_comes_back_to_all() -> None:
-    net = gossip_net.members(8, seed=5)
+    net = clusters.members(8, seed=5)
     net.run(12.0)
     net.part = lambda number: int(number == 2)
     net.run(150.0)  # one who hears nobody doubts itself, and takes its time
     assert running(net) == [7, 7, 1, 7, 7, 7, 7, 7]
-    net.part = lambda number: 0
+    net.part = None
     net.run(190.0)
     assert running(net) == [8] * 8
 
 
 def test_a_node_that_leaves_is_not_lost_and_may_return() -> None:
-    net = gossip_net.members(6, seed=1)
+    net = clusters.members(6, seed=1)
     net.run(12.0)
     core = net.nodes[2].core
     assert isinstance(core, Members)
@@ -145,7 +146,7 @@ def test_a_node_that_leaves_is_not_lost_and_may_return() -> None:
 @pytest.mark.parametrize("incarnation", [1, 7])
 def test_a_crashed_node_comes_back_in_a_new_life(incarnation: int) -> None:
     """Even where it forgot its incarnation: it is told what is said of it, and outdoes that."""
-    net = gossip_net.members(6, seed=1)
+    net = clusters.members(6, seed=1)
     net.run(12.0)
     net.crash(2)
     net.run(40.0)
@@ -159,7 +160,7 @@ def test_a_crashed_node_comes_back_in_a_new_life(incarnation: int) -> None:
 
 @pytest.mark.slow
 def test_whole_machines_show_each_other_up_and_a_crash_as_lost() -> None:
-    net = gossip_net.gossips(8, seed=3)
+    net = clusters.gossips(8, seed=3)
     net.run(8.0)
     for number, node in enumerate(net.nodes):
         assert isinstance(node.core, Gossip)
