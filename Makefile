@@ -7,10 +7,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help venv apt criu demo test check format bench screenshots build clean
+.PHONY: help venv apt criu demo test check format bench bench-gossip screenshots build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Build the virtual environment .venv
 
@@ -42,6 +42,9 @@ format: venv ## Rewrite the code in the house format
 
 bench: venv apt criu ## Measure the numbers the project promises, each against its reference
 	@$(BIN)/python -m tools.bench
+
+bench-gossip: venv ## Simulate the gossip at full size, beside published figures; serf where it is installed
+	@$(BIN)/python -m tools.bench_gossip
 
 screenshots: venv apt criu ## Make screenshots/*.svg from the real app in a lab
 	@bash tools/demo.sh $(CURDIR)/$(BIN)/python $(CURDIR)/tools/screenshots.py $(CURDIR)/screenshots

@@ -36,6 +36,7 @@ EMPTIED_CORES = 4.0  # a node of this size that runs empty is news for everybody
 BUSY_LOAD, EMPTY_LOAD = 0.5, 0.1  # what counts as having had work, and as empty, in tasks per core
 RESENDS = 3  # after failed connects, per interval
 PULL_PAUSE_S = 0.2  # between two answers to pulls: nobody makes us talk more than this
+REST_MORE = 10  # intervals, and twice the sends: by then an urgent piece of news has died out everywhere
 KEEP_LEAST_S = 60.0  # entries older than this, and than KEEP_AGES average ages, are neither sent nor taken
 KEEP_AGES = 12.0
 NEVER = -(1 << 62)  # ms; before all times
@@ -65,6 +66,7 @@ class Board:
         self._top: list[int] = []  # slots of the newest entries but one's own, newest first, as of the last send
         self._heard: set[int] = set()  # slots heard of since
         self._urgent: dict[int, int] = {}  # slot -> sends left
+        self._rests: dict[int, int] = {}  # slot -> until when no urgent news of it is passed on again (ms)
         self._last_load = 0.0
         self._target: int | None = None
         self._resends = 0
@@ -105,6 +107,7 @@ class Board:
         self._figures = [b"" if at is None else figures[at] for at in slots]
         self._figures.append(b"")
         self._urgent = {new: self._urgent[at] for new, at in enumerate(slots) if at in self._urgent}
+        self._rests = {new: self._rests[at] for new, at in enumerate(slots) if at in self._rests}
         self._look_at_all()
         if self._owns_roster:
             for number in [number for number in self._roster.alive if number not in cast]:
@@ -292,7 +295,6 @@ class Board:
         born, serials, figures, heard = self._born, self._serials, self._figures, self._heard.add
         now, own, size, told = self._ms(t), self._own, codec.FIGURES_SIZE, window.figures
         oldest = now - self._keep_ms()
-        urgent_to = window.urgent if window.urgent or window.own_urgent else -1
         slots = map(self._cast.slots.get, window.numbers, repeat(-1))
         for index, (slot, serial, age_ms) in enumerate(zip(slots, window.serials, window.ages_ms, strict=True)):
             held, when = born[slot], now - age_ms
@@ -309,5 +311,19 @@ class Board:
             new = told[index * size : index * size + size]
             if figures[slot] != new:  # else the old object stays: equal ones are kept once
                 figures[slot] = new
-            if index <= urgent_to and (index or window.own_urgent):
-                self._urgent[slot] = formulas.urgent_sends(len(self._cast))
+        if window.urgent or window.own_urgent:
+            self._pass_on(window.numbers[0 if window.own_urgent else 1 : window.urgent + 1], now)
+
+    def _pass_on(self, numbers: Sequence[int], now: int) -> None:
+        """Make urgent news of others urgent here too: with fresh sends, but once for each piece of news.
+
+        Which entry of the node carried it does not matter, newer ones do as well; so a time of rest and not a serial
+        tells a new piece from the old one's echo.
+        """
+        sends = formulas.urgent_sends(len(self._cast))
+        rest_ms = round(1000 * self._config.interval_s) * (2 * sends + REST_MORE)
+        for number in numbers:
+            slot = self._cast.slots.get(number, self._own)
+            if slot != self._own and self._born[slot] != NEVER and now >= self._rests.get(slot, NEVER):
+                self._urgent[slot] = sends
+                self._rests[slot] = now + rest_ms

@@ -10,6 +10,7 @@ itself raises its incarnation, to object to a claim about it.  Two rules of ours
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from omcore.gossip.cast import Cast
 from omcore.gossip.clock import EPSILON_S
@@ -19,6 +20,8 @@ from omcore.gossip.news import News
 from omcore.gossip.outputs import NodeBack, NodeJoined, NodeLeft, NodeLost, NodeSuspected, Send
 from omcore.gossip.roster import Roster
 from omcore.gossip.suspicion import Suspicion, retransmits
+
+NEVER = -inf
 
 
 class Member:
@@ -32,7 +35,7 @@ class Member:
         self.incarnation = -1
         self.suspicion: Suspicion | None = None
         self.added = t
-        self.pinged = float("-inf")  # when last asked "do you run after all?"
+        self.pinged = NEVER  # when last asked "do you run after all?"
 
     def copy(self, number: int) -> Member:
         """The same belief about another node."""
@@ -85,7 +88,8 @@ class Opinions:
     def find(self, number: int) -> Member | None:
         """What is believed of a member, to be changed; None: a stranger, or oneself."""
         member = self._members.get(number)
-        if member is None and number in self.cast and number != self._local.me:
+        if member is None and number != self._local.me and (slot := self.cast.slots.get(number)) is not None:
+            number = self.cast.numbers[slot]  # one object for all tables
             member = self._members[number] = self._initial.copy(number)
         return member
 

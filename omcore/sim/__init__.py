@@ -5,6 +5,7 @@
 `clusters` and `net` are its parts, for tests and benches.
 """
 
-from omcore.sim.gossip import Detection, Plan, Report, Split, Traffic, simulate
+from omcore.sim.ages import Ages
+from omcore.sim.gossip import Detection, Expected, Plan, Report, Split, Traffic, simulate
 
-__all__ = ["Detection", "Plan", "Report", "Split", "Traffic", "simulate"]
+__all__ = ["Ages", "Detection", "Expected", "Plan", "Report", "Split", "Traffic", "simulate"]

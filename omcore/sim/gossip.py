@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil, inf, isfinite, log2
 from statistics import fmean
 
 from omcore.errors import UsageError
 from omcore.gossip import Gossip, GossipConfig, NodeLost, NodeSuspected, Output, formulas
 from omcore.gossip.codec import KIND
-from omcore.gossip.suspicion import Suspicion
+from omcore.gossip.suspicion import Suspicion, least_s
 from omcore.sim.ages import Ages, measure
 from omcore.sim.clusters import fixed, gossips
 from omcore.sim.net import SimNet
@@ -30,6 +30,7 @@ WARM_S = 10.0  # and n/W more: the start is drawn from the law of ages, see `law
 HEAL_STEP_S = 0.5
 HEAL_WITHIN_S = 300.0
 AFTER_HEAL_S = 10.0
+SUSPECTED_S = 2.0  # after a crash, with the default probe of 1 s
 
 Say = Callable[[str, float], None]
 
@@ -55,7 +56,7 @@ class Plan:
         _within("--dead", self.dead, 0.0, MOST_DEAD)
         _within("--split", self.split_s, 0.0, MOST_SPLIT_S)
         if self.dead and self.nodes - self.crashes < 2:
-            raise UsageError(f"--dead {self.dead:g} leaves fewer than 2 of {self.nodes} nodes.", "take more nodes")
+            raise UsageError(f"--dead {self.dead:g} leaves fewer than 2 of {self.nodes} nodes.")
 
     @property
     def crashes(self) -> int:
@@ -73,6 +74,7 @@ class Detection:
     first_p95_s: float
     everybody_s: float  # last node's verdict, mean
     everybody_most_s: float
+    predicted_first_s: float  # the least time to object, and 2 s until enough suspect it
     missed: int  # pairs (node, crashed node) without a verdict when we stopped waiting
 
 
@@ -82,7 +84,7 @@ class Split:
 
     for_s: float
     ages: Ages
-    predicted: float  # average age in a cluster of half the size
+    predicted: Expected  # for a cluster of half the size
     heal_s: float | None  # until each knows again that all run; None: not within HEAL_WITHIN_S
 
 
@@ -97,17 +99,46 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What the formulas say of these ages; None where they say nothing.  Loss makes all ages 1/(1-loss) greater."""
+
+    average: float | None
+    greatest: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What was found."""
 
     plan: Plan
     window: int
     ages: Ages
+    predicted: Expected  # own formulas
+    published: Expected  # those of 2009
     traffic: Traffic
     detection: Detection | None
     split: Split | None
     false_suspicions: int  # of nodes that ran and could be reached, counted at each node
     false_deaths: int
+
+
+def predicted(n: int, window: int, loss: float = 0.0) -> Expected:
+    """A_fit and A_max_fit; with a full window the oldest entry is about log2 n old (simulated: +0.0 to 0.35)."""
+    window, scale = min(window, n), 1 / (1 - loss)
+    greatest = (
+        log2(n) + 0.2 if window == n else formulas.greatest_age(n, window) if n > 2 and window <= 0.6 * n else None
+    )
+    return Expected(scale * formulas.average_age(n, window), None if greatest is None else scale * greatest)
+
+
+def published(n: int, window: int, loss: float = 0.0) -> Expected:
+    """A_v and A_max of 2009, which know no full window (good for W <= 0.2 n)."""
+    if window >= n or n < 3:
+        return Expected(None, None)
+    scale = 1 / (1 - loss)
+    return Expected(
+        scale * formulas.published_average_age(n, window), scale * formulas.published_greatest_age(n, window)
+    )
 
 
 def simulate(plan: Plan, say: Say = lambda what, part: None) -> Report:
@@ -140,7 +171,19 @@ class _Run:
         each = -1 / (live * (net.t - began))
         traffic = Traffic(each * messages.total(), each * octets.total(), each * messages[KIND], each * octets[KIND])
         split = self._cut() if plan.split_s else None
-        return Report(plan, self.window, ages, traffic, detection, split, self._suspicions, self._deaths)
+        law = (live, self.window, plan.loss)
+        return Report(
+            plan=plan,
+            window=self.window,
+            ages=ages,
+            predicted=predicted(*law),
+            published=published(*law),
+            traffic=traffic,
+            detection=detection,
+            split=split,
+            false_suspicions=self._suspicions,
+            false_deaths=self._deaths,
+        )
 
     def _measure(self, what: str, for_s: float, among: list[int] | None = None) -> Ages:
         return measure(self.net, for_s, among, lambda part: self._say(what, part))
@@ -171,7 +214,7 @@ class _Run:
 
     def _crash(self) -> Detection:
         net, plan = self.net, self.plan
-        began = net.t
+        began, config = net.t, GossipConfig()
         crashed = net.rng.sample(range(plan.nodes), plan.crashes)
         for number in crashed:
             net.crash(number)
@@ -179,7 +222,7 @@ class _Run:
         last: dict[int, float] = {}
         suspected: dict[int, float] = {}
         left = verdicts = plan.crashes * len(net.live())
-        until = began + PATIENCE * Suspicion(0, 0.0, plan.nodes, GossipConfig()).deadline
+        until = began + PATIENCE * Suspicion(0, 0.0, plan.nodes, config).deadline
         while left > 0 and net.t < until:
             self._say("waiting until all know of the crashes", 1 - left / verdicts)
             net.run(net.t + 1.0)
@@ -190,14 +233,15 @@ class _Run:
                     first.setdefault(what.number, t - began)
                     last[what.number] = t - began
                     left -= 1
-        ordered = sorted(first.values())
+        ordered = sorted(first.values()) or [inf]
         return Detection(
             crashed=plan.crashes,
-            suspected_s=fmean(suspected.values()) if suspected else until - began,
-            first_s=fmean(ordered) if ordered else until - began,
-            first_p95_s=ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else until - began,
-            everybody_s=fmean(last.values()) if last else until - began,
-            everybody_most_s=max(last.values()) if last else until - began,
+            suspected_s=fmean(suspected.values()) if suspected else inf,
+            first_s=fmean(ordered),
+            first_p95_s=ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+            everybody_s=fmean(last.values()) if last else inf,
+            everybody_most_s=max(last.values(), default=inf),
+            predicted_first_s=least_s(plan.nodes, config) + SUSPECTED_S,
             missed=left,
         )
 
@@ -226,8 +270,7 @@ class _Run:
         net.events.clear()  # suspicions of the other side that were on their way are nobody's fault
         self._pass("healed", AFTER_HEAL_S)
         self._judge()
-        predicted = formulas.average_age(len(side), min(self.window, len(side)))
-        return Split(plan.split_s, ages, predicted / (1 - plan.loss), heal_s)
+        return Split(plan.split_s, ages, predicted(len(side), self.window, plan.loss), heal_s)
 
     def _running(self, number: int) -> int:
         core = self.net.nodes[number].core
@@ -237,4 +280,4 @@ class _Run:
 
 def _within(flag: str, value: float, low: float, high: float) -> None:
     if not isfinite(value) or not low <= value <= high:
-        raise UsageError(f"{flag} {value:g} is out of range.", f"allowed: {low:g} to {high:g}")
+        raise UsageError(f"{flag} must be from {low:g} to {high:g}, not {value:g}.")

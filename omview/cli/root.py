@@ -48,6 +48,7 @@ VERBS = {
     "forget": Verb("omview.cli.membership", "forget", "Remove a node from the cluster for good"),
     "serve": Verb("omview.cli.engine", "serve", "Run the engine by itself, without the app"),
     "lab": Verb("omview.cli.lab", "lab", "A cluster of test hosts on this one machine"),
+    "sim": Verb("omview.cli.sim", "sim", "Simulate thousands of nodes with the engine's own machines"),
     "doctor": Verb("omview.cli.doctor", "doctor", "Say what this machine can do, and mend what can be mended"),
     "version": Verb("omview.cli.version", "version", "Print the versions of omview and what it stands on"),
 }

@@ -132,6 +132,21 @@ def test_urgent_news_reaches_everybody_in_two_ln_n() -> None:
 
 
 @pytest.mark.slow
+def test_urgent_news_dies_out() -> None:
+    """Newer entries of the same node, which come all the time, must not keep it going."""
+    net = clusters.boards(64, 16, filled=True)
+    net.run(3.0)
+    board(net, 0).urge(0)
+    net.run(14.0)
+    assert sum(0 in board(net, number)._urgent for number in range(64)) > 32
+    net.run(3.0 + 2 * formulas.urgent_sends(64) + 10)
+    assert not any(board(net, number)._urgent for number in range(64))
+    board(net, 0).urge(0)
+    net.run(net.t + 12.0)
+    assert sum(0 in board(net, number)._urgent for number in range(64)) > 32
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3, 4, 8])
 def test_a_cluster_that_is_well_looks_well(n: int) -> None:
     net = clusters.boards(n, n)
