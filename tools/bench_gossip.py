@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from math import inf
 from random import Random
 from statistics import fmean
@@ -380,7 +381,7 @@ def main() -> int:
     alone = [job for name in chosen if name in ("cost", "serf") for job in GROUPS[name]]  # these measure the machine
     broken = 0
     rows = found_by([job for name in chosen if name not in ("cost", "serf") for job in GROUPS[name]])
-    for row in (*rows, *(row for job in alone for row in job())):
+    for row in chain(rows, (row for job in alone for row in job())):
         broken += not row.kept
         low = "" if row.low == -inf else f"{row.low:.6g}"
         allowed = f"{low} .. {'' if row.high == inf else f'{row.high:.6g}'}"
