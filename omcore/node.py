@@ -47,6 +47,7 @@ from omcore.types import ClusterView, JobView, LoadSample, NodeId, NodeInfo, Nod
 log = logging.getLogger(__name__)
 
 GOODBYES, GOODBYE_S = 4, 0.1
+GOSSIP_LEAST_S = 0.02  # between two ticks
 
 
 class Node:
@@ -66,6 +67,8 @@ class Node:
         self._remote_jobs: dict[NodeId, messages.Jobs] = {}
         self._polling: set[NodeId] = set()
         self._serial = 0
+        self._gossip_sooner = asyncio.Event()
+        self._gossip_wakes = 0.0
         self.sample = LoadSample()
 
     # -- life
@@ -254,6 +257,8 @@ class Node:
                     self._event("left", number, "its engine was stopped")
                 case NodeJoined() | NodeSuspected():
                     pass
+        if self.gossip.deadline < self._gossip_wakes - GOSSIP_LEAST_S:
+            self._gossip_sooner.set()
 
     def _event(self, kind: str, number: int, text: str) -> None:
         log.info("%s node=%d", kind, number)
@@ -261,8 +266,14 @@ class Node:
         self.touch()
 
     async def _gossip_loop(self) -> None:
+        """Tick the gossip when it is due, also where a message that came brought that forward."""
         while True:
-            await asyncio.sleep(max(0.02, self.gossip.deadline - self.now()))
+            wait_s = max(GOSSIP_LEAST_S, self.gossip.deadline - self.now())
+            self._gossip_wakes = self.now() + wait_s
+            self._gossip_sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._gossip_sooner.wait()
             with _going_on("gossip"):
                 self._perform(self.gossip.tick(self.now()))
 

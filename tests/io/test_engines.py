@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from omcore import messages
 from omcore.client import connect
+from omcore.config import Config
 from omcore.errors import ConfigError, OmError, PeerUnreachable, UsageError
+from omcore.gossip import Output
 from omcore.node import Node
-from omcore.paths import SHARED_MEMORY
+from omcore.paths import SHARED_MEMORY, Paths
 from omcore.types import NodeState
 from tests.io.enginekit import Engine, ash, birch, root
 
@@ -109,3 +112,31 @@ async def test_pages_of_a_roster_that_are_not_there(ash: Engine) -> None:
     for page in (-1, 1, 10**9):
         with pytest.raises(UsageError):
             ash.node.membership.roster_page(page)
+
+
+class HurriedGossip:
+    """A gossip machine that has nothing to do for an hour, until something comes."""
+
+    def __init__(self) -> None:
+        self.deadline = float("inf")
+        self.ticked = asyncio.Event()
+
+    def tick(self, now: float) -> list[Output]:
+        if now >= self.deadline:
+            self.ticked.set()
+        return []
+
+
+async def test_news_that_comes_brings_the_next_tick_forward(root: Path) -> None:
+    """Else it would wait for the old deadline, and the machine would take that for a stall of its own."""
+    places = Paths(root / "state", root / "run", root / "config.toml", root / "data", root / "images")
+    node, gossip = Node(places, Config(name="ash"), "user"), HurriedGossip()
+    gossip.deadline = node.now() + 3600
+    node.gossip = gossip  # type: ignore[assignment]  # a stand-in
+    looping = node.spawn(node._gossip_loop())
+    await asyncio.wait({looping}, timeout=0)
+    gossip.deadline = node.now() + 0.05
+    node._perform([])
+    async with asyncio.timeout(10):
+        await gossip.ticked.wait()
+    looping.cancel()
