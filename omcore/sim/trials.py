@@ -33,7 +33,7 @@ class Crash:
     everybody: bool
 
 
-def spread(n: int, window: int, runs: int, *, seed: int = 1, loss: float = 0.0) -> Spread:
+def spread(n: int, window: int, runs: int, *, seed: int = 1, loss: float = 0.0, look_s: float = LOOK_S) -> Spread:
     """Let `runs` nodes of a running cluster have urgent news, one after the other; wait as long as it is urgent."""
     net = clusters.boards(n, window, seed=seed, loss=loss, filled=True)
     net.run(2.0)
@@ -53,12 +53,12 @@ def spread(n: int, window: int, runs: int, *, seed: int = 1, loss: float = 0.0) 
             board = _board(net, number)
             board.refresh(SAMPLE, net.t)  # the news itself: what is newer than this has it
             board.urge(number)
-        net.run(net.t + LOOK_S)
+        net.run(net.t + look_s)
         for number, since in list(items.items()):
             left = waiting[number]
             left -= {by for by in left if _heard_since(net, by, number, since)}
             if not left:
-                took.append(net.t - LOOK_S / 2 - since)
+                took.append(net.t - look_s / 2 - since)
             elif net.t > since + limit_s:
                 missed += len(left)
             else:

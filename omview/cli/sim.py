@@ -34,7 +34,7 @@ def gossip(
     """Show how old the news is that nodes have of each other, what it costs, and how soon the dead are known.
 
     Ages are in seconds, which are intervals of the gossip. PREDICTED is this project's formula, PUBLISHED that of
-    the MOSIX papers (2009). 10,000 nodes take some minutes and 4 GB of memory.
+    the MOSIX papers (2009). 10,000 nodes take some minutes and 3 GB of memory.
     """
     try:
         plan = Plan(nodes, window, rounds, seed, loss, dead, split)
