@@ -121,6 +121,24 @@ def ages_any(n: int, window: int) -> list[Row]:
     return [near(4, f"average age, n={n} W={window}", found.average, reference, 0.025, "formula A_fit")]
 
 
+def ages_by_age(n: int, limit_s: float) -> list[Row]:
+    """Check 4: windows by age instead of by number."""
+    reference = formulas.entries_within(n, limit_s)
+    held, ages = [], []
+    for seed in range(1, 6 if n < 1000 else 2):  # phases stay as they were drawn, so small clusters differ
+        config = GossipConfig(window_age_s=limit_s)
+        net = boards(n, round(reference), seed=seed, filled=True, config=config)
+        net.run(10 + 4 * n / reference)
+        sent, size = net.sent, net.bytes_sent
+        ages.append(measure(net, 40).average)
+        held.append(((net.bytes_sent - size) / (net.sent - sent) - codec.HEAD.size) / codec.ENTRY_SIZE)
+    ode = formulas.ode_average_age(n, reference)
+    return [
+        near(4, f"entries in an age window, n={n} T={limit_s:g}", fmean(held), reference, 0.04, "formula X(T)"),
+        near(4, f"average age, n={n} T={limit_s:g}", fmean(ages), ode, 0.03, "formula A_ode"),
+    ]
+
+
 def ages_lossy() -> list[Row]:
     """Check 5: loss, and dead targets."""
     n, window, for_s = 128, 32, 150.0
@@ -344,6 +362,7 @@ GROUPS: dict[str, list[Job]] = {
             for row in ((8, 17.57, 85), (16, 10.27, 43.8), (32, 6.88, 22.8), (64, 5.42, 12.7), (128, 4.92, 7.4))
         ),
         *(partial(ages_any, *row) for row in ((128, 12), (200, 8), (300, 300), (512, 33), (777, 97), (2048, 128))),
+        *(partial(ages_by_age, *row) for row in ((128, 3.0), (128, 4.0), (1024, 5.0), (1024, 6.0))),
         ages_lossy,
         ages_skewed,
     ],

@@ -79,8 +79,16 @@ class Board:
 
     @property
     def window(self) -> int:
-        """Entries per message, W."""
-        return formulas.window_size(len(self._cast), self._config.window_min, self._config.window_max)
+        """Entries per message, W; with a window by age, how many that is on average."""
+        n, config = len(self._cast), self._config
+        if config.window_age_s and n > 1:
+            return max(1, min(n, round(formulas.entries_within(n, config.window_age_s / config.interval_s))))
+        return formulas.window_size(n, config.window_min, config.window_max)
+
+    @property
+    def _most(self) -> int:
+        """Entries that a message may hold."""
+        return min(len(self._cast), codec.WINDOW_LIMIT) if self._config.window_age_s else self.window
 
     @property
     def stale_after_s(self) -> float:
@@ -239,8 +247,10 @@ class Board:
 
     def _choose(self, now: int, spend: bool) -> tuple[Sequence[int], int, bool]:
         """Slots to send, how many after the own one are urgent, and whether the own one is."""
-        size, born, own = self.window, self._born, self._own
+        size, born, own = self._most, self._born, self._own
         oldest = now - self._keep_ms()
+        if self._config.window_age_s:
+            oldest = max(oldest, now - self._ms(self._config.window_age_s))
         newest = self._newest(size)
         end = len(newest)
         while end and born[newest[end - 1]] < oldest:
@@ -275,7 +285,7 @@ class Board:
         """Members changed, and with them perhaps the window: the newest are to be found among all."""
         born, own = self._born, self._own
         known = [slot for slot in range(len(self._cast)) if born[slot] != NEVER and slot != own]
-        self._top = nlargest(self.window, known, key=born.__getitem__)
+        self._top = nlargest(self._most, known, key=born.__getitem__)
         self._heard = set()
 
     def _spend(self, slots: Sequence[int]) -> None:

@@ -18,6 +18,7 @@ class GossipConfig:
     interval_s: float = 1.0  # one board message per node
     window_min: int = 32
     window_max: int = 512
+    window_age_s: float = 0.0  # 0: the window is fixed; else it holds all entries at most this old instead
     stale_least_s: float = 3.0
     probe_s: float = 1.0
     ack_s: float = 0.5  # then `helpers` others are asked to try
@@ -35,7 +36,8 @@ class GossipConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isfinite(value) or value <= 0:
+            may_be_none = field.name == "window_age_s"
+            if not isfinite(value) or value < 0 or (value == 0 and not may_be_none):
                 raise ConfigError(f"gossip.{field.name} = {value}", "it must be greater than 0")
         if self.window_min > self.window_max or self.window_max > 4096:
             raise ConfigError(

@@ -66,7 +66,7 @@ def entries_up_to(n: int, window: int, age: float) -> float:
     return float(n * (1 - miss))
 
 
-def ode_average_age(n: int, window: int) -> float:
+def ode_average_age(n: int, window: float) -> float:
     """A_ode: average age in u for age windows (exact to 2 %), a lower bound for fixed ones (own derivation)."""
     _need(n, window)
     return (1 - 1 / n) * (log(window) + n / window - 1)
@@ -111,6 +111,6 @@ def stale_after(n: int, window: int, interval_s: float, least_s: float = 3.0) ->
     return max(least_s, (average_age(n, window) - log(CHANCE) / told) * interval_s)
 
 
-def _need(n: int, window: int) -> None:
+def _need(n: int, window: float) -> None:
     if n < 2 or not 1 <= window <= n:
         raise ValueError(f"{n=} {window=}")

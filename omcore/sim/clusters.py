@@ -100,17 +100,28 @@ def fixed(window: int) -> GossipConfig:
     return GossipConfig(window_min=window, window_max=window)
 
 
-def boards(n: int, window: int, *, seed: int = 1, loss: float = 0.0, filled: bool = False) -> SimNet:
-    """Boards alone, with a window of exactly `window`, nobody down, and messages that take no time."""
+def boards(
+    n: int,
+    window: int,
+    *,
+    seed: int = 1,
+    loss: float = 0.0,
+    filled: bool = False,
+    config: GossipConfig | None = None,
+) -> SimNet:
+    """Boards alone, with a window of exactly `window`, nobody down, and messages that take no time.
+
+    Another `config` counts instead of `window`, which then says only from which law to fill the boards.
+    """
     window = min(window, n)
-    config, start = fixed(window), Start(n, window, Random(seed), loss) if filled else None
+    settings, start = config or fixed(window), Start(n, window, Random(seed), loss) if filled else None
 
     def make(number: int, rng: Random) -> Board:
         if start is not None:
-            board = Board(number, config, rng, Roster(AllBut(start.cast, number)))
+            board = Board(number, settings, rng, Roster(AllBut(start.cast, number)))
             start.fill(board)
         else:
-            board = Board(number, config, rng)
+            board = Board(number, settings, rng)
             board.set_members(range(n))
         return board
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omcore.errors import LocalProtocolError, RemoteProtocolError
-from omcore.gossip import Board, GossipConfig, Output, Send, codec
+from omcore.gossip import Board, GossipConfig, Output, Send, codec, formulas
 from omcore.gossip.roster import Roster
 from omcore.types import LoadSample
 
@@ -177,6 +177,16 @@ def test_the_window_holds_own_first_then_the_newest() -> None:
         b.receive(message((number, 1, float(number), number * 0.1)), number, 100.0)
     _, window = send_now(b, 100.0)
     assert list(window.numbers) == [0, 1, 2]
+
+
+def test_a_window_by_age_holds_all_that_is_young_enough() -> None:
+    b = board(0, 10, config=GossipConfig(window_age_s=1.0))
+    for number in range(1, 10):
+        b.receive(message((number, 1, float(number), number * 0.25)), number, 100.0)
+    _, window = send_now(b, 100.0)
+    left = 100.0 + 1.0 - b.deadline + 1.0  # a second's worth, less what passed until it was sent
+    assert list(window.numbers) == [0, *(number for number in range(1, 10) if number * 0.25 <= left)]
+    assert b.window == round(formulas.entries_within(10, 1.0))
 
 
 def test_urgent_news_goes_before_newer_and_with_fresh_sends() -> None:

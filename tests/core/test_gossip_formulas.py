@@ -84,6 +84,7 @@ def test_formulas_refuse_the_other_impossible_questions() -> None:
         ("window_max", 5000),
         ("suspicion_max_mult", 0.5),
         ("page", 257),
+        ("window_age_s", -1.0),
         ("helpers", 0),
     ],
 )
