@@ -1,6 +1,7 @@
 """`make bench-gossip`: the gossip's numbers at full size, measured beside what was published or simulated elsewhere.
 
-Prints a row a number, as it comes, and ends with 1 if one is out of its bounds.  About ten minutes on two free cores.
+Prints a row a number, as it comes, and ends with 1 if one is out of its bounds.  About a quarter of an
+hour, and 6 GB of memory, on two free cores.
 bench_gossip.py [ages] [big] [spread] [crash] [faults] [cost] [serf]    only these
 
 Sources: "published" are Levy, Barak et al. (ROSS 2014) and Amar, Barak et al. (2009); "reference" is an independent

@@ -75,7 +75,7 @@ class Prober:
 
     def asked(self, sender: int, sequence: int, target: int) -> None:
         """`sender` wants us to ping `target`."""
-        if target not in self._opinions.cast:
+        if target not in self._opinions.cast or target == self._local.me:
             return
         mine = self._next()
         self._relays[mine] = (sender, sequence, target)

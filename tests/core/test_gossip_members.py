@@ -315,6 +315,7 @@ def test_a_helper_passes_the_answer_on_or_says_that_none_came() -> None:
     outputs = run(machine, now, now + 0.55, answer=False)
     assert [(to, m.a) for to, m in sends(outputs, Kind.NACK)] == [(1, 901)]
     assert sends(machine.receive(pack(Message(Kind.ASK, 1, 902, 99)), 1, now + 0.55), Kind.PING) == []
+    assert sends(machine.receive(pack(Message(Kind.ASK, 1, 903, 0)), 1, now + 0.55), Kind.PING) == []  # of oneself
     run(machine, now, now + 6.0)
 
 
