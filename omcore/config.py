@@ -36,6 +36,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: tuple[str, ...] = ()  # addresses for peers; none: the private ones, once there is a second node
     port: Port = DEFAULT_PORT  # for peers; the next free one is taken if it is in use; 0: any
     peers: tuple[str, ...] = ()  # "host:port" to dial at start, besides those remembered
+    map: str = ""  # an openmosix.map with the nodes' addresses; a relative path begins at config.toml
     discover: bool = True  # announce and look for members on the bound networks, once there are two
     max_guests: Count = 64  # guests at the same time; 0: none come
     log_level: Level = "info"
@@ -47,6 +48,7 @@ ALLOWED = {
     "listen": 'a list of addresses, e.g. ["192.168.1.5", "fd00::5"]',
     "port": "a whole number from 0 to 65535",
     "peers": 'a list of "host:port", e.g. ["birch:4632"]',
+    "map": 'the path of an openmosix.map, e.g. "/etc/openmosix.map"',
     "discover": "true or false",
     "max_guests": "a whole number from 0 to 4096",
     "log_level": '"debug", "info", "warning" or "error"',
@@ -96,6 +98,11 @@ def split_peer(peer: str) -> tuple[str, int]:
     if found is None or not 0 < int(found[3]) < 65536:
         raise ConfigError(f"peer {peer!r} is not host:port", 'for example "birch:4632" or "[fd00::5]:4632"')
     return found[1] or found[2], int(found[3])
+
+
+def join_peer(host: str, port: int) -> str:
+    """The inverse of `split_peer`: "host:port", with brackets for IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _explain(complaint: str, raw: Mapping[str, object], source: str) -> ConfigError:

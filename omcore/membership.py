@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from omcore import __version__, messages, requests
-from omcore.errors import OmError, RemoteProtocolError, UsageError
+from omcore.discovery.lan import Situation
+from omcore.errors import OmError, PeerUnreachable, RemoteProtocolError, UsageError
 from omcore.transport.addresses import default_listen, public_addresses
 from omcore.transport.ask import join
 from omcore.trust.invites import Joined, NeedsKeyholder, decode_join, encode, handle_join
 from omcore.trust.tokens import join_address, parse_token
-from omcore.types import NodeId
+from omcore.types import NodeId, NodeState
 
 if TYPE_CHECKING:
     from omcore.node import Node
@@ -48,6 +50,7 @@ class Membership:
         node.lists.members = {m.number: m.id for m in members if m.id != node.me and m.number}
         node.transport.set_invitations(invitations)
         self.set_peers()
+        node.finder.update(Situation(self.listening, frozenset(node.lists.members.values()), frozenset(invitations)))
         self.greet(list(node.lists.members.values()))
         node.touch()
 
@@ -63,11 +66,15 @@ class Membership:
         log.info("listening addresses=%s", ",".join(self.listening))
 
     def set_peers(self) -> None:
-        """Members with their addresses; where none is known, those of the configuration are tried."""
+        """Members with the addresses to try; again whenever one is news."""
         node = self._node
-        node.transport.set_peers(
-            {key: info.addresses or node.config.peers for key, info in node.cluster.infos.items() if key != node.me}
-        )
+        node.transport.set_peers(node.finder.book.dialled(node.cluster.infos, node.me))
+
+    def met(self, node: NodeId) -> None:
+        """The LAN says that a member is near: greet it, unless we hear from it anyway."""
+        info = self._node.cluster.infos.get(node)
+        if info is not None and self._node.gossip.state(info.number, self._node.now()) is not NodeState.UP:
+            self.greet([node])
 
     # -- greeting
 
@@ -158,7 +165,14 @@ class Membership:
         token = parse_token(text, time.time())
         if not self.listening:
             await self._listen()
-        address = await join(node.state, token, node.info.name, __version__, self.listening, time.time())
+        try:
+            address = await join(node.state, token, node.info.name, __version__, self.listening, time.time())
+        except PeerUnreachable:  # its address may have changed since it was invited
+            elsewhere = await node.finder.seek(token.key.id, self.listening, token.addresses)
+            if not elsewhere:
+                raise
+            token = replace(token, addresses=elsewhere)
+            address = await join(node.state, token, node.info.name, __version__, self.listening, time.time())
         await self.changed()
         self._met(token.inviter, (address, *(other for other in token.addresses if other != address)))
         number = node.info.number

@@ -256,6 +256,33 @@ class Progressed(msgspec.Struct, frozen=True):
     frozen_s: float = 0.0
 
 
+class AskInfos(msgspec.Struct, frozen=True):
+    """What have you heard of these node numbers? (name, addresses)"""
+
+    numbers: tuple[int, ...]
+
+
+class Infos(msgspec.Struct, frozen=True):
+    """Answer to `AskInfos`: of those it has heard of, in their own words."""
+
+    infos: tuple[NodeInfo, ...]
+
+
+class AskBoard(msgspec.Struct, frozen=True):
+    """What do you know of all nodes, and how old is it?"""
+
+
+class BoardRows(msgspec.Struct, frozen=True):
+    """Answer to `AskBoard`: columns, ten thousand nodes fit.  An age of -1: never heard; loads are hundredths."""
+
+    numbers: tuple[int, ...]
+    states: bytes  # one each, index into `NodeState`
+    ages_ms: tuple[int, ...]
+    loads: tuple[int, ...]
+    window: int
+    stale_after_s: float
+
+
 GOSSIP_KIND = 0
 
 PEER = Codec(
@@ -290,6 +317,10 @@ PEER = Codec(
         40: AskOwner,
         41: NotOwner,
         42: Progressed,
+        48: AskInfos,
+        49: Infos,
+        50: AskBoard,
+        51: BoardRows,
         **{64 + number: kind for number, kind in handoff.KINDS.items()},
     },
     MAX_PEER_BYTES,

@@ -27,11 +27,13 @@ from omcore.checkpoint.criu import Criu, find_criu
 from omcore.cluster import Cluster
 from omcore.config import Config
 from omcore.control import ControlServer
+from omcore.discovery.finder import Finder, read_map
 from omcore.errors import ConfigError, OmError, ProtocolError, RemoteProtocolError
 from omcore.faces import Faces
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.gossip import Gossip
 from omcore.gossip.outputs import NodeBack, NodeJoined, NodeLeft, NodeLost, NodeSuspected, Output, Send
+from omcore.introductions import Introductions
 from omcore.jobs.manager import Jobs
 from omcore.membership import Membership
 from omcore.messages import GOSSIP_KIND, PEER
@@ -64,6 +66,7 @@ class Node:
         self._rng = random.Random(secrets.randbits(64))
         self._tasks: set[asyncio.Task[None]] = set()
         self.membership = Membership(self)
+        self.introductions = Introductions(self)
         self._remote_jobs: dict[NodeId, messages.Jobs] = {}
         self._polling: set[NodeId] = set()
         self._serial = 0
@@ -75,6 +78,7 @@ class Node:
 
     async def start(self) -> None:
         """Open state, sockets and sensors; find the jobs that went on without us.  Raises `OmError`."""
+        read_map(self.config, self.places.config.parent)  # before anything is begun: a wrong line must be mended
         self._lock()
         self.state: State = await asyncio.to_thread(open_state, self.places.state, time.time())
         self.me = self.state.me
@@ -87,6 +91,9 @@ class Node:
         self.transport = ZmqTransport(self.state.key)
         self.transport.on_failed = self._unreachable
         await self.transport.start()
+        membership = self.membership
+        folder = self.places.config.parent
+        self.finder = Finder(self.me, self.config, folder, membership.set_peers, membership.met)
         self.calls = Calls(self.post, self._answer, secrets.randbits(30))
         self._build_on_number()
         self.host = HostSensor()
@@ -97,7 +104,7 @@ class Node:
         await self.jobs.start()
         self.control = ControlServer(self.places.socket, Faces(self).handle)
         await self.control.start()
-        for work in (self._receive(), self._tick(), self._gossip_loop()):
+        for work in (self._receive(), self._tick(), self._gossip_loop(), *self.finder.work()):
             self.spawn(work)
         log.info("started name=%s number=%d kind=%s", self.info.name, self.info.number, self.kind)
 
@@ -295,6 +302,7 @@ class Node:
             for number, state, sample, _ in self.gossip.view(now)
         )
         self.membership.tick(now)
+        self.introductions.tick(now)
         self.processes.mark(self.jobs.roots())
         await self.lists.tick(now)
 
@@ -314,6 +322,8 @@ class Node:
                 return messages.Jobs(self.jobs.views_for_peers(), self.jobs.figures())
             case messages.AskRoster():
                 return self.membership.roster_page(question.page)
+            case messages.AskInfos():
+                return self.introductions.answer(question)
             case messages.SignalHere():
                 self.jobs.signal_process(question.key, question.signum)
                 return messages.Nothing()

@@ -13,12 +13,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("omcore/**/*.py"), *ROOT.glob("omview/**/*.py")])
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(), str(path)) for path in SOURCES}
-HEAVY = ("textual", "rich", "plotext", "zmq", "cryptography", "psutil")
+HEAVY = ("textual", "rich", "plotext", "zmq", "cryptography", "psutil", "zeroconf")
 
 OWNERS = {
     "zmq": ("omcore/transport/", "omcore/trust/"),
     "cryptography": ("omcore/transport/", "omcore/trust/"),
     "psutil": ("omcore/sensors/",),
+    "zeroconf": ("omcore/discovery/",),
     "textual": ("omview/",),
     "rich": ("omview/",),
     "plotext": ("omview/",),

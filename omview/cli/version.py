@@ -11,7 +11,7 @@ from omcore.wire import PROTO
 from omview.cli.listing import as_json
 from omview.cli.out import print_json
 
-STANDS_ON = ("textual", "plotext", "pyzmq", "psutil", "msgspec", "cryptography")
+STANDS_ON = ("textual", "plotext", "pyzmq", "psutil", "msgspec", "cryptography", "zeroconf")
 
 
 @click.command()
