@@ -22,10 +22,12 @@ from omcore import errors, paths, requests
 from omcore.control import frame, peer_uid, read_frame
 from omcore.errors import EngineUnreachable, NotTrusted, OmError, ProtocolError
 from omcore.types import (
+    BoardView,
     ClusterView,
     JobId,
     MovePlan,
     MoveResult,
+    NetView,
     ProcDelta,
     ProcKey,
     RunSpec,
@@ -52,6 +54,15 @@ class Client(Protocol):
 
     async def history(self) -> tuple[Series, ...]:
         """Load of every node over the last ten minutes, as this engine heard it."""
+        ...
+
+    def boards(self, everybody: bool = False) -> AsyncIterator[BoardView]:
+        """What this node knows of all nodes and how old it is; with `everybody` then the others' boards, as they
+        answer, or with an `error` where one does not."""
+        ...
+
+    async def net(self) -> NetView:
+        """What went to and came from each member, how the connections are, what was dropped and why."""
         ...
 
     async def plan(self, job: JobId) -> MovePlan:
@@ -222,6 +233,14 @@ class SocketClient:
     async def history(self) -> tuple[Series, ...]:
         """See `Client.history`."""
         return (await self._one(requests.AskHistory(), requests.Histories)).series
+
+    def boards(self, everybody: bool = False) -> AsyncIterator[BoardView]:
+        """See `Client.boards`."""
+        return self._items(requests.AskBoards(everybody), BoardView)
+
+    async def net(self) -> NetView:
+        """See `Client.net`."""
+        return await self._one(requests.AskNet(), NetView)
 
     async def plan(self, job: JobId) -> MovePlan:
         """See `Client.plan`."""

@@ -56,6 +56,11 @@ class Faces:
                     await channel.send(delta)
             case requests.AskHistory():
                 await channel.send(requests.Histories(self._node.cluster.history()))
+            case requests.AskBoards():
+                async for board in self._node.insight.boards(message.everybody):
+                    await channel.send(board)
+            case requests.AskNet():
+                await channel.send(self._node.insight.net())
             case requests.Run():
                 await self._run(message, channel)
             case requests.Attach():

@@ -33,6 +33,7 @@ from omcore.faces import Faces
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.gossip import Gossip
 from omcore.gossip.outputs import NodeBack, NodeJoined, NodeLeft, NodeLost, NodeSuspected, Output, Send
+from omcore.insight import Insight
 from omcore.introductions import Introductions
 from omcore.jobs.manager import Jobs
 from omcore.membership import Membership
@@ -44,7 +45,7 @@ from omcore.sensors.procs import ProcessSensor
 from omcore.transport.base import Failure, Packet
 from omcore.transport.zmq_transport import ZmqTransport
 from omcore.trust.state import State, open_state
-from omcore.types import ClusterView, JobView, LoadSample, NodeId, NodeInfo, NodeState, NodeView
+from omcore.types import ClusterView, Drop, JobView, LoadSample, NodeId, NodeInfo, NodeState, NodeView
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Node:
         self._tasks: set[asyncio.Task[None]] = set()
         self.membership = Membership(self)
         self.introductions = Introductions(self)
+        self.insight = Insight(self)
         self._remote_jobs: dict[NodeId, messages.Jobs] = {}
         self._polling: set[NodeId] = set()
         self._serial = 0
@@ -214,6 +216,7 @@ class Node:
             try:
                 self._take(packet)
             except ProtocolError as error:
+                self.transport.dropped(packet.sender, Drop.MALFORMED)
                 log.warning("bad packet from=%s error=%s", self.cluster.name(packet.sender), error)
             except Exception:  # a full disk, or a bug: that packet is lost, but the engine must not become deaf
                 log.exception("packet failed from=%s", self.cluster.name(packet.sender))
@@ -324,6 +327,8 @@ class Node:
                 return self.membership.roster_page(question.page)
             case messages.AskInfos():
                 return self.introductions.answer(question)
+            case messages.AskBoard():
+                return self.insight.answer()
             case messages.SignalHere():
                 self.jobs.signal_process(question.key, question.signum)
                 return messages.Nothing()

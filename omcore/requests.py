@@ -10,10 +10,12 @@ from __future__ import annotations
 import msgspec
 
 from omcore.types import (
+    BoardView,
     ClusterView,
     JobId,
     MovePlan,
     MoveResult,
+    NetView,
     ProcDelta,
     ProcKey,
     RunSpec,
@@ -49,6 +51,16 @@ class Histories(msgspec.Struct, frozen=True):
     """Load of all nodes over the last minutes."""
 
     series: tuple[Series, ...]
+
+
+class AskBoards(msgspec.Struct, frozen=True):
+    """Send this node's `BoardView`; with `everybody` also those of all others, as they come."""
+
+    everybody: bool = False
+
+
+class AskNet(msgspec.Struct, frozen=True):
+    """Send one `NetView`."""
 
 
 class AskPlan(msgspec.Struct, frozen=True):
@@ -270,10 +282,14 @@ CONTROL = Codec(
         32: Failed,
         33: Cancel,
         34: CloseOutput,
+        36: AskBoards,
+        37: AskNet,
         40: ClusterView,
         41: ProcDelta,
         42: MovePlan,
         43: MoveResult,
+        48: BoardView,
+        49: NetView,
     },
     MAX_CONTROL_BYTES,
 )

@@ -315,6 +315,95 @@ class DoctorLine:
     fix: str = ""
 
 
+class Drop(StrEnum):
+    """Why a message was not delivered; a closed list, so that counters stay few."""
+
+    STRANGER = "stranger"  # came: nobody who may talk to us proved to have sent it
+    MALFORMED = "malformed"  # came: not what its kind must look like
+    NO_ADDRESS = "no_address"  # not sent: nobody knows where that node is
+    WAITING = "waiting"  # not sent: its addresses did not answer, and the pause before the next dial runs
+    QUEUE_FULL = "queue_full"  # not sent: the connection takes no more just now
+    CUT = "cut"  # sent, but the connection was never made
+
+
+class LinkState(StrEnum):
+    """The connection that a node made to another one (the other's to it is another connection)."""
+
+    UP = "up"
+    DIALLING = "dialling"
+    WAITING = "waiting"  # it failed; dialled again after a pause
+    IDLE = "idle"  # none is needed just now
+    NOWHERE = "nowhere"  # no address known
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What went between this node and one member since the start; bytes of messages, without what encryption adds."""
+
+    state: LinkState = LinkState.IDLE
+    address: str = ""  # dialled now, or next
+    retry_s: float | None = None  # until it may be dialled again
+    heard_s: float | None = None  # since its last message; None: never
+    sent: int = 0
+    sent_bytes: int = 0
+    received: int = 0
+    received_bytes: int = 0
+    dials: int = 0
+    failures: int = 0
+    error: str = ""  # the last failure, in words
+    dropped: tuple[tuple[Drop, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNet:
+    """One member in `NetView`."""
+
+    node: int
+    name: str
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class NetView:
+    """What a node sees of its network."""
+
+    node: int
+    name: str
+    listening: tuple[str, ...]
+    discovery: str  # what it does, in words
+    up_s: float  # since the counters began
+    peers: tuple[PeerNet, ...]
+    dials: int  # connections this node has made, open now
+    dials_most: int
+    inbound: int  # connections that members made to this node, open now
+    inbound_most: int
+    refused: int  # handshakes with a key that nobody admitted
+    dropped: tuple[tuple[Drop, int], ...] = ()  # of nobody known
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRow:
+    """What one node knows of another."""
+
+    node: int
+    state: NodeState
+    age_s: float | None  # of the figures; None: never heard
+    load: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardView:
+    """One node's board: who it knows, and how old that is.  With an `error` it did not answer."""
+
+    node: int
+    name: str
+    rows: tuple[BoardRow, ...] = ()
+    window: int = 0  # entries in a message
+    stale_after_s: float = 0.0
+    expected_age_s: float | None = None  # average that theory promises; None: alone
+    error: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Load history of one node for a chart: oldest first, one value per `step_s`; None is a gap."""

@@ -10,6 +10,8 @@ from random import Random
 
 from omcore.errors import EngineUnreachable, Refused
 from omcore.types import (
+    BoardRow,
+    BoardView,
     Check,
     ClusterView,
     EventView,
@@ -22,6 +24,7 @@ from omcore.types import (
     MovePlan,
     MoveResult,
     MoveView,
+    NetView,
     NodeId,
     NodeInfo,
     NodeState,
@@ -233,6 +236,13 @@ class DemoClient:
 
     async def history(self) -> tuple[Series, ...]:
         return history()
+
+    async def boards(self, everybody: bool = False) -> AsyncIterator[BoardView]:
+        rows = tuple(BoardRow(one.number, one.state, one.age_s, one.sample.load) for one in self.shown.nodes)
+        yield BoardView(1, self.shown.nodes[0].name, rows, len(rows), 3.0)
+
+    async def net(self) -> NetView:
+        return NetView(1, self.shown.nodes[0].name, (), "off", 1.0, (), 0, 64, 0, 256, 0)
 
     async def plan(self, job: JobId) -> MovePlan:
         self.calls.append(("plan", job))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from omcore.types import NodeId
+from omcore.types import Drop, Link, NodeId
 
 MAX_PACKET_BYTES = 256 * 1024
 MAX_FRAME_BYTES = MAX_PACKET_BYTES + 64  # CURVE adds 33 bytes to each
@@ -50,6 +50,16 @@ class Failure:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many connections there are, and may be; `inbound` are those by which a member's message came."""
+
+    dials: int
+    dials_most: int
+    inbound: int
+    inbound_most: int
+
+
 class Transport(Protocol):
     """Order of calls: `start`, `set_peers`, then anything; `close` once at the end."""
 
@@ -90,6 +100,22 @@ class Transport(Protocol):
 
     def cut(self, packet: Packet) -> None:
         """End the connection an invitation packet came by, without an answer."""
+        ...
+
+    def links(self) -> Mapping[NodeId, Link]:
+        """Each member with what went between us since the start, and how our connection to it is."""
+        ...
+
+    def bounds(self) -> Bounds:
+        """How many connections there are."""
+        ...
+
+    def dropped(self, node: NodeId, reason: Drop) -> None:
+        """Note that a packet of this node was of no use."""
+        ...
+
+    def strangers(self) -> tuple[tuple[Drop, int], ...]:
+        """How much was dropped of those who are no members."""
         ...
 
     async def close(self) -> None:

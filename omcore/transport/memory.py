@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from omcore.errors import TransportError
-from omcore.transport.base import MAX_PACKET_BYTES, Failure, Packet, TransportStats
-from omcore.types import NodeId
+from omcore.transport.base import MAX_PACKET_BYTES, Bounds, Failure, Packet, TransportStats
+from omcore.transport.counters import Tally
+from omcore.types import Drop, Link, LinkState, NodeId
 
 _QUEUE = 64
 
@@ -45,6 +46,7 @@ class MemoryTransport:
         self._arrived = asyncio.Event()
         self._guests: dict[bytes, MemoryTransport] = {}
         self._closed = False
+        self._tally = Tally()
 
     async def start(self, listen: Sequence[str] = ()) -> tuple[str, ...]:
         """Begin; see `Transport.start`."""
@@ -69,6 +71,7 @@ class MemoryTransport:
     def set_peers(self, peers: Mapping[NodeId, Sequence[str]]) -> None:
         """Swap the set of members."""
         self._peers = {node: tuple(addresses) for node, addresses in peers.items() if node != self.me}
+        self._tally.set_members(self._peers)
 
     def set_invitations(self, keys: Iterable[NodeId]) -> None:
         """Swap the set of invitation keys."""
@@ -79,8 +82,10 @@ class MemoryTransport:
         if len(data) > MAX_PACKET_BYTES:
             raise ValueError(f"a packet of {len(data)} bytes; at most {MAX_PACKET_BYTES}")
         addresses = self._peers.get(to, ())
+        counters = self._tally.of(to)
         if self._closed or not addresses:
             self.stats.unsent += 1
+            counters.drop(Drop.WAITING if addresses else Drop.NO_ADDRESS)
             return False
         other = next((t for t in map(self._network.at.get, addresses) if t and t.me == to), None)
         if other is None or frozenset((self.me, to)) in self._network.cut_links:
@@ -92,10 +97,16 @@ class MemoryTransport:
             other.deliver(self, data)
         self.stats.sent += 1
         self.stats.sent_bytes += len(data)
+        counters.sent += 1
+        counters.sent_bytes += len(data)
         return True
 
     def _fail(self, failure: Failure) -> None:
         self.stats.failed += 1
+        counters = self._tally.of(failure.node)
+        counters.failures += 1
+        counters.error = failure.text
+        counters.drop(Drop.CUT)
         if self.on_failed:
             asyncio.get_running_loop().call_soon(self.on_failed, failure)
 
@@ -123,9 +134,14 @@ class MemoryTransport:
                 packet = self._inbox.popleft()
                 if not self.admits(packet.sender):
                     self.stats.dropped += 1
+                    self._tally.others.drop(Drop.STRANGER)
                     continue
                 self.stats.received += 1
                 self.stats.received_bytes += len(packet.data)
+                counters = self._tally.of(packet.sender)
+                counters.received += 1
+                counters.received_bytes += len(packet.data)
+                counters.heard = asyncio.get_running_loop().time()
                 return packet
             self._arrived.clear()
             await self._arrived.wait()
@@ -143,6 +159,28 @@ class MemoryTransport:
     def cut(self, packet: Packet) -> None:
         """See `Transport.cut`."""
         self._guests.pop(packet.route, None)
+
+    def links(self) -> dict[NodeId, Link]:
+        """See `Transport.links`: there are no connections here, so all are up that have an address."""
+        now = asyncio.get_running_loop().time()
+        return {
+            node: self._tally.of(node).link(
+                LinkState.UP if addresses else LinkState.NOWHERE, addresses[0] if addresses else "", None, now
+            )
+            for node, addresses in self._peers.items()
+        }
+
+    def bounds(self) -> Bounds:
+        """See `Transport.bounds`."""
+        return Bounds(0, 0, 0, 0)
+
+    def dropped(self, node: NodeId, reason: Drop) -> None:
+        """See `Transport.dropped`."""
+        self._tally.of(node).drop(reason)
+
+    def strangers(self) -> tuple[tuple[Drop, int], ...]:
+        """See `Transport.strangers`."""
+        return tuple(sorted(self._tally.others.dropped.items()))
 
     async def close(self) -> None:
         """End everything."""

@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 import zmq
 
 from omcore.errors import TransportError, UsageError
-from omcore.transport.base import MAX_PACKET_BYTES, Failure, Packet, TransportStats
+from omcore.transport.base import MAX_PACKET_BYTES, Bounds, Failure, Packet, TransportStats
+from omcore.transport.counters import Tally
+from omcore.transport.inbound import Inbound
 from omcore.transport.sockets import (
     Socket,
     client_socket,
@@ -36,7 +38,7 @@ from omcore.transport.sockets import (
 from omcore.transport.zap import Refusal, Zap
 from omcore.trust.keys import NodeKey
 from omcore.trust.tokens import join_address, split_address
-from omcore.types import NodeId
+from omcore.types import Drop, Link, LinkState, NodeId
 
 MAX_DIALS = 64  # a full mesh up to here; beyond it the least recently used connection goes
 REDIAL_S = (0.5, 60.0)
@@ -55,6 +57,7 @@ class _Dial:
     monitor: Socket
     fd: int
     since: float  # monotonic
+    address: str
     up: bool = False
     early: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))
 
@@ -89,6 +92,8 @@ class ZmqTransport:
         self._taken = 0
         self._closed = False
         self._context = new_context()
+        self._tally = Tally()
+        self._inbound = Inbound(plain_host)
         self._zap = Zap(self._context, self.stats)
         self._router = server_socket(self._context, key)
 
@@ -104,6 +109,7 @@ class ZmqTransport:
         """Bind; returns everything bound now. Raises TransportError naming the address that failed."""
         for address in addresses:
             self.bound = (*self.bound, self._bind(address))
+        self._inbound.ports = frozenset(split_address(address)[1] for address in self.bound)
         self._readable()
         return self.bound
 
@@ -166,6 +172,7 @@ class ZmqTransport:
                 known = _Peer(tuple(addresses))
             members[node] = known
         self._peers = members
+        self._tally.set_members(members)
         self._admit()
 
     def set_invitations(self, keys: Iterable[NodeId]) -> None:
@@ -184,6 +191,33 @@ class ZmqTransport:
             told.append(Refusal(refusal.key, plain_host(refusal.address)))
         return tuple(told)
 
+    def links(self) -> dict[NodeId, Link]:
+        """Each member with what went between us; see `Transport.links`."""
+        now = self._clock()
+        return {node: self._link(node, peer, now) for node, peer in self._peers.items()}
+
+    def _link(self, node: NodeId, peer: _Peer, now: float) -> Link:
+        dial = self._dials.get(node)
+        waits = peer.not_before - now
+        address = peer.addresses[peer.next_address % len(peer.addresses)] if peer.addresses else ""
+        if dial is not None:
+            state = LinkState.UP if dial.up else LinkState.DIALLING
+            return self._tally.of(node).link(state, dial.address, None, now)
+        state = LinkState.NOWHERE if not address else LinkState.WAITING if waits > 0 else LinkState.IDLE
+        return self._tally.of(node).link(state, address, waits if waits > 0 else None, now)
+
+    def bounds(self) -> Bounds:
+        """Connections made and taken, each with its limit; see `Transport.bounds`."""
+        return Bounds(len(self._dials), MAX_DIALS, self._inbound.count(), self._inbound.most)
+
+    def dropped(self, node: NodeId, reason: Drop) -> None:
+        """Count a message that was no use; see `Transport.dropped`."""
+        self._tally.of(node).drop(reason)
+
+    def strangers(self) -> tuple[tuple[Drop, int], ...]:
+        """What was dropped of nobody known."""
+        return tuple(sorted(self._tally.others.dropped.items()))
+
     # --- sending
 
     def send(self, to: NodeId, data: bytes) -> bool:
@@ -198,19 +232,24 @@ class ZmqTransport:
             dial = self._dials.get(to)
         if peer is not None and dial is None:
             dial = self._dial(to, peer)
+        counters = self._tally.of(to)
         if dial is None or self._closed:
             self.stats.unsent += 1
+            counters.drop(Drop.WAITING if peer and peer.addresses else Drop.NO_ADDRESS)
             return False
         self._dials.move_to_end(to)
         try:
             dial.socket.send(data, zmq.NOBLOCK)
         except zmq.ZMQError:  # queue full, or the connection is ending
             self.stats.unsent += 1
+            counters.drop(Drop.QUEUE_FULL)
             return False
         if not dial.up:
             dial.early.append(data)
         self.stats.sent += 1
         self.stats.sent_bytes += len(data)
+        counters.sent += 1
+        counters.sent_bytes += len(data)
         return True
 
     def _dial(self, node: NodeId, peer: _Peer) -> _Dial | None:
@@ -222,6 +261,7 @@ class ZmqTransport:
             dial = self._connect(node, peer.addresses[peer.next_address])
             if dial:
                 self._dials[node] = dial
+                self._tally.of(node).dials += 1
                 self._loop.add_reader(dial.fd, self._watched, node, dial)
                 # libzmq's descriptor wakes only a reader that has once found it empty; later, so that `send` is done
                 self._loop.call_soon(self._watched, node, dial)
@@ -237,7 +277,7 @@ class ZmqTransport:
             return None
         dealer = client_socket(self._context, self._key, node)
         monitor = watch(self._context, dealer)
-        dial = _Dial(dealer, monitor, monitor.fileno(), self._clock())
+        dial = _Dial(dealer, monitor, monitor.fileno(), self._clock(), address)
         try:
             dealer.connect(endpoint(address))
         except zmq.ZMQError:
@@ -271,12 +311,17 @@ class ZmqTransport:
         peer = self._peers.get(failure.node)
         if peer is None:
             return
-        if not dial.up and peer.addresses:  # none: it took back its addresses while we dialled one of them
-            peer.next_address = (peer.next_address + 1) % len(peer.addresses)
+        counters = self._tally.of(failure.node)
+        counters.failures += 1
+        counters.error = failure.text
+        if not dial.up:
+            if peer.addresses:  # they may have been forgotten meanwhile
+                peer.next_address = (peer.next_address + 1) % len(peer.addresses)
             if peer.next_address and dial.early:
                 for data in dial.early:
                     self.send(failure.node, data)
                 return
+            counters.drop(Drop.CUT, len(dial.early))
         self._pause(peer, failure)
 
     def _pause(self, peer: _Peer, failure: Failure) -> None:
@@ -326,11 +371,13 @@ class ZmqTransport:
             address = plain_host(str(body.get("Peer-Address")))
         except zmq.ZMQError:  # nobody proved who sent this
             self.stats.dropped += 1
+            self._tally.others.drop(Drop.STRANGER)
             return None
         invited = sender in self._invitations
         peer = self._peers.get(sender)
         if len(frames) != 2 or (peer is None and not invited):
             self.stats.dropped += 1
+            self._tally.of(sender).drop(Drop.STRANGER if peer is None else Drop.MALFORMED)
             connection = _connection(body, address)
             if connection:
                 _shut(connection)
@@ -339,6 +386,11 @@ class ZmqTransport:
         self.stats.received_bytes += len(body)
         if peer is not None:
             peer.not_before = 0.0  # it lives, so it may be dialled again at once
+            counters = self._tally.of(sender)
+            counters.received += 1
+            counters.received_bytes += len(body)
+            counters.heard = self._clock()
+            self._inbound.heard(int(body.get(zmq.SRCFD)), address)
             return Packet(sender, body.bytes, address)
         route = frames[0].bytes
         self._remember(route, _connection(body, address))

@@ -39,6 +39,8 @@ VERBS = {
     "jobs": Verb("omview.cli.listing", "jobs", "List the jobs of the cluster"),
     "ps": Verb("omview.cli.listing", "ps", "List processes of all nodes, the busiest first"),
     "nodes": Verb("omview.cli.listing", "nodes", "List the nodes with their loads"),
+    "board": Verb("omview.cli.board", "board", "Show who knows what of whom, and how old it is"),
+    "net": Verb("omview.cli.net", "net", "Show what goes to and comes from each node, and what is dropped"),
     "migrate": Verb("omview.cli.migrate", "migrate", "Move a running job to another node, or home"),
     "lock": Verb("omview.cli.jobs", "lock", "Forbid that a job moves"),
     "unlock": Verb("omview.cli.jobs", "unlock", "Allow a locked job to move again"),

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
 from omcore.errors import OmError
 from omcore.types import (
+    BoardRow,
+    BoardView,
     ClusterView,
+    Drop,
     JobId,
     JobState,
     JobView,
+    Link,
+    LinkState,
     LoadSample,
     Movable,
     MovePlan,
     MoveResult,
     MoveView,
+    NetView,
     NodeId,
     NodeInfo,
     NodeState,
     NodeView,
+    PeerNet,
     ProcDelta,
     ProcKey,
     ProcView,
@@ -66,6 +74,25 @@ def picture() -> ClusterView:
     return ClusterView(nodes[0].id, 1, "lab", "user", nodes, jobs, (), ())
 
 
+def boards() -> tuple[BoardView, ...]:
+    rows = (
+        BoardRow(1, NodeState.UP, 0.0, 1.25),
+        BoardRow(2, NodeState.STALE, 12.0, 0.5),
+        BoardRow(3, NodeState.LOST, None, None),
+    )
+    mine = BoardView(1, "ash", rows, 3, 10.0, 1.2)
+    return mine, BoardView(3, "cedar", error="cedar did not answer within 3 s."), replace(mine, node=2, name="birch")
+
+
+def network() -> NetView:
+    up = Link(LinkState.UP, "10.0.0.2:4632", None, 0.4, 10, 2048, 9, 1000, 2, 1, "the connection ended")
+    away = Link(LinkState.WAITING, "10.0.0.3:4632", 7.5, dials=4, failures=4, error="nothing answers at that address")
+    away = replace(away, dropped=((Drop.CUT, 2), (Drop.WAITING, 31)))
+    peers = (PeerNet(2, "birch", up), PeerNet(3, "cedar", away))
+    listening = ("10.0.0.1:4632",)
+    return NetView(1, "ash", listening, "on 10.0.0.1", 60.0, peers, 1, 64, 1, 256, 5, ((Drop.STRANGER, 3),))
+
+
 class FakeClient:
     """Implements `omcore.client.Client`; `told` lists the calls that would have changed something."""
 
@@ -77,6 +104,8 @@ class FakeClient:
             ProcDelta((1,), (proc(1, 10, 0.0, "init"), proc(1, 11, 90.0, "busy", WORKER)), full=True),
             ProcDelta((2,), (proc(2, 20, 30.0, "other"),), full=True),
         ]
+        self.seen = boards()
+        self.network = network()
         self.closed = False
 
     async def snapshots(self) -> AsyncIterator[ClusterView]:
@@ -91,6 +120,13 @@ class FakeClient:
 
     async def history(self) -> tuple[Series, ...]:
         return ()
+
+    async def boards(self, everybody: bool = False) -> AsyncIterator[BoardView]:
+        for board in self.seen if everybody else self.seen[:1]:
+            yield board
+
+    async def net(self) -> NetView:
+        return self.network
 
     async def plan(self, job: JobId) -> MovePlan:
         return MovePlan(job, 1, 0, ())
