@@ -120,9 +120,10 @@ class Cluster:
         with contextlib.suppress(OSError):
             save_known(self._state, self.infos.values())
         if old.serial == 0:
-            self.event("joined", info.name, f"number {info.number}, omview {info.version}")
+            self.event("joined", self.name(info.id), f"number {info.number}, omview {info.version}")
         if info.proto != PROTO:
-            self.event("error", info.name, f"speaks version {info.proto} of the protocol, this node {PROTO}")
+            text = f"speaks version {info.proto} of the protocol, this node {PROTO}"
+            self.event("error", self.name(info.id), text)
         return True
 
     def name(self, node: NodeId | int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 HELLO_S = 2.0
 """How often a node that we know nothing of is greeted."""
 GREET_ALL_S = 60.0
+SAVE_AGAIN_S = 60.0
+KNOWN = 8
 
 
 class Membership:
@@ -35,6 +38,7 @@ class Membership:
         self.listening: tuple[str, ...] = ()
         self._greeted: dict[NodeId, float] = {}
         self._fetching: set[NodeId] = set()
+        self._unsaved: float | None = None  # when writing the roster down failed
 
     async def changed(self) -> None:
         """The roster or the invitations changed: listen if need be, admit and dial exactly the members."""
@@ -79,23 +83,30 @@ class Membership:
     # -- greeting
 
     def greet(self, nodes: list[NodeId], want: bool = True) -> None:
-        """Tell nodes who we are and whom we know."""
+        """Tell nodes who we are; a single one also of some whom we know.
+
+        It asks for the rest by itself (`introductions`).  To tell all of all would be n^2 infos: 24 kB/s at n = 64.
+        """
         node = self._node
-        known = tuple(info for info in node.cluster.infos.values() if info.serial)[:64]
+        heard = [info for info in node.cluster.infos.values() if info.serial] if len(nodes) == 1 else []
+        known = tuple(random.sample(heard, min(KNOWN, len(heard))))
         hello = messages.Hello(node.info, known, want, node.state.roster.digest())
         for key in nodes:
             self._greeted[key] = node.now()
             node.post(key, hello)
 
     def tick(self, now: float) -> None:
-        """Greet those who are new to us every two seconds, all others once a minute."""
+        """Greet those who are new to us every two seconds, all others once a minute (as they do us)."""
         due = [
-            key
+            (key, bool(info.serial))
             for key, info in self._node.cluster.infos.items()
             if key != self._node.me and now - self._greeted.get(key, 0.0) > (GREET_ALL_S if info.serial else HELLO_S)
         ]
-        if due:
-            self.greet(due)
+        self.greet([key for key, heard in due if not heard])
+        self.greet([key for key, heard in due if heard], want=False)
+        if self._unsaved is not None and time.monotonic() - self._unsaved > SAVE_AGAIN_S:
+            self._unsaved = None
+            self._node.spawn(self.save_roster())
 
     def hello(self, sender: NodeId, message: messages.Hello) -> None:
         """A greeting: learn names and addresses, and fetch the roster where it differs from ours."""
@@ -124,12 +135,24 @@ class Membership:
                 changed = bool(await asyncio.to_thread(roster.merge, answer.entries)) or changed
                 page += 1
             if changed:
-                await asyncio.to_thread(roster.save, self._node.places.state)
+                await self.save_roster()
                 await self.changed()
         except OmError as error:
             log.info("roster not fetched from=%s error=%s", self._node.cluster.name(node), error)
         finally:
             self._fetching.discard(node)
+
+    async def save_roster(self) -> None:
+        """Write the roster down; where that cannot be it counts all the same, and is tried again each minute."""
+        await asyncio.to_thread(self._save)
+
+    def _save(self) -> None:
+        try:
+            self._node.state.roster.save(self._node.places.state)
+            self._unsaved = None
+        except OSError as error:
+            log.warning("roster not saved error=%s", error)
+            self._unsaved = time.monotonic()
 
     def roster_page(self, page: int) -> messages.RosterPage:
         """One page of our roster; raises `UsageError`."""
@@ -156,7 +179,11 @@ class Membership:
             raise UsageError("This node does not hold the cluster key.", "Invite on the node where the cluster began.")
         if not self.listening:
             await self._listen()
-        token = state.invites.make(state.roster, self._node.me, self.listening, time.time())
+        try:
+            token = state.invites.make(state.roster, self._node.me, self.listening, time.time())
+        except OSError as error:
+            text = f"The invitation cannot be written down: {error.strerror}."
+            raise UsageError(text, f"Make room in {state.directory}") from error
         await self.changed()
         return token
 
@@ -197,7 +224,7 @@ class Membership:
             raise UsageError("This node does not hold the cluster key.", "Run it on the node where the cluster began.")
         name = node.cluster.name(key)
         node.state.roster.forget(cluster_key, key, node.me, time.time())
-        await asyncio.to_thread(node.state.roster.save, node.places.state)
+        await self.save_roster()
         await self.changed()
         node.cluster.event("left", name, "was removed from the cluster")
         return f"{name} is removed from the cluster; every node cuts it off as it hears."
@@ -211,14 +238,14 @@ class Membership:
             answer = handle_join(
                 state.roster, state.invites, state.cluster_key(), node.me, packet.sender, question, time.time()
             )
-        except (RemoteProtocolError, UsageError) as error:
+        except (RemoteProtocolError, UsageError, OSError) as error:  # a full disk: the invitation cannot be bound
             log.warning("join refused address=%s error=%s", packet.address, error)
             node.transport.cut(packet)
             return
         if isinstance(answer, NeedsKeyholder):
             node.transport.cut(packet)
             return
-        state.roster.save(node.places.state)
+        self._save()  # before the newcomer hears that it is in
         node.transport.reply(packet, encode(answer), cut=True)
         if isinstance(answer, Joined):
             node.spawn(self._admitted(NodeId(question.node_key), question.addresses))

@@ -114,7 +114,11 @@ class Node:
         """Two engines must never load one key: the kernel's lock on the state directory says who is first."""
         make_private(self.places.state)
         make_private(self.places.runtime)
-        self._lock_fd = os.open(self.places.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = self.places.state / "lock"
+        try:
+            self._lock_fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # a file system that became read-only: who began there before can be locked all the same
+            self._lock_fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -299,13 +303,13 @@ class Node:
     async def _second(self, now: float) -> None:
         """What is done once a second."""
         self._sense()
-        self.jobs.tick(now)
         self.cluster.record(
             (number, sample.load if sample and state is not NodeState.LOST else None)
             for number, state, sample, _ in self.gossip.view(now)
         )
         self.membership.tick(now)
         self.introductions.tick(now)
+        self.jobs.tick(now)  # after those: it writes, and a full disk must not keep them from their turn
         self.processes.mark(self.jobs.roots())
         await self.lists.tick(now)
 
@@ -409,7 +413,7 @@ class Node:
             state, sample, age = NodeState.UP, self.sample, max(0.0, age or 0.0)
         why = ""
         if not info.criu and info.serial:
-            why = f"{info.name} has no CRIU. Run there: omview doctor --fix"
+            why = f"{self.cluster.name(node)} has no CRIU. Run there: omview doctor --fix"
         return NodeView(
             id=node,
             number=number,

@@ -38,6 +38,10 @@ def find_node(view: ClusterView, word: str) -> NodeView:
     for node in view.nodes:
         if node.name == word or str(node.number) == word:
             return node
+    twins = [node for node in view.nodes if node.name == f"{word}({node.number})"]
+    if twins:
+        numbers = ", ".join(str(node.number) for node in twins)
+        raise UsageError(f"{len(twins)} nodes are called {ascii(word)}.", f"name one by its number: {numbers}")
     names = [node.name for node in view.nodes]
     raise UsageError(f"There is no node {ascii(word)}.", _near(word, names) or "nodes: " + ", ".join(names))
 

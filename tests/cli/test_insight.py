@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +73,15 @@ def test_net_for_people_names_why_something_was_dropped(client: FakeClient, omvi
 
 def test_every_reason_has_words() -> None:
     assert set(WORDS) == set(Drop)
+
+
+def test_a_name_that_two_nodes_share_is_answered_with_their_numbers(client: FakeClient, omview: Omview) -> None:
+    one, two, three = client.view.nodes
+    nodes = (replace(one, name="birch(1)"), replace(two, name="birch(2)"), three)
+    client.view = replace(client.view, nodes=nodes)
+    said = omview("ps", "--node", "birch")
+    assert said.code == 1
+    assert "2 nodes are called 'birch'." in said.err
+    assert "by its number: 1, 2" in said.err
+    assert omview("ps", "--node", "birch(2)").code == 0
+    assert omview("ps", "--node", "2").code == 0

@@ -159,7 +159,7 @@ def test_who_left_is_forgotten_and_we_may_be_renumbered(cluster: Cluster) -> Non
 
 
 def test_joining_and_another_version_are_events(cluster: Cluster) -> None:
-    assert [event.subject for event in cluster.events(0.0)] == ["cedar", "cedar", "birch"]
+    assert [event.subject for event in cluster.events(0.0)] == ["cedar(4)", "cedar", "birch"]
     cluster.learn(info(2, "birch", 100, proto=99))
     newest = cluster.events(time.monotonic())[0]
     assert (newest.kind, newest.subject) == ("error", "birch")
