@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omcore.discovery.marks import HOUR_S, MARK_LENGTH, MAX_LABEL, Recogniser, mark
+from omcore.transport.addresses import InterfaceEntry, interface_entries
 from omcore.trust.tokens import join_address, split_address
 from omcore.types import NodeId
 
@@ -205,7 +206,7 @@ class _Voice:
             raise OSError(str(error)) from error
         voice = cls(listening, zeroconf, heard)
         await zeroconf.zeroconf.async_wait_for_start()
-        _only_there(zeroconf)
+        _only_there(zeroconf, hosts)
         voice._browser = AsyncServiceBrowser(zeroconf.zeroconf, TYPE, handlers=[voice._seen])
         return voice
 
@@ -310,16 +311,65 @@ def _load() -> None:
     logging.getLogger("zeroconf").setLevel(logging.ERROR)  # it warns of strangers' odd packets
 
 
-def _only_there(zeroconf: AsyncZeroconf) -> None:
-    """Hear what comes to the groups on our own interfaces only, not what other programs joined elsewhere."""
+def _only_there(zeroconf: AsyncZeroconf, hosts: tuple[str, ...]) -> None:
+    """Hear and answer on our own interfaces only, though zeroconf's listening socket is open to all."""
     import socket
 
+    near = Near(hosts)
     for reader in zeroconf.zeroconf.engine.readers:
+        reader.transport.set_protocol(_Filter(reader.transport.get_protocol(), near))
         sock = reader.transport.get_extra_info("socket")
         if sock is None:
             continue
         option = (socket.IPPROTO_IPV6, 29) if sock.family == socket.AF_INET6 else (socket.IPPROTO_IP, 49)
         try:
-            sock.setsockopt(*option, 0)  # IPV6_MULTICAST_ALL, IP_MULTICAST_ALL of linux/in6.h, in.h
+            sock.setsockopt(
+                *option, 0
+            )  # IPV6_MULTICAST_ALL, IP_MULTICAST_ALL of linux/in6.h, in.h: only what we joined
         except OSError:  # IPv6: since Linux 4.20
             log.debug("an older kernel: other programs' groups are heard, too")
+
+
+class Near:
+    """Which senders are on the networks of these addresses of ours."""
+
+    def __init__(self, hosts: Iterable[str], entries: Iterable[InterfaceEntry] | None = None) -> None:
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        self._links: set[int] = set()
+        ours = [ipaddress.ip_address(host) for host in hosts]
+        for entry in interface_entries() if entries is None else entries:
+            network = ipaddress.ip_network(f"{entry.address}/{entry.prefix}", strict=False)
+            if any(ip.version == network.version and ip in network for ip in ours):
+                self._networks.append(network)
+                self._links.add(entry.link)
+
+    def holds(self, sender: tuple[Any, ...]) -> bool:
+        """Whether a datagram's sender (address, port, and for IPv6 flow and scope) is there."""
+        try:
+            ip = ipaddress.ip_address(str(sender[0]).partition("%")[0])
+        except ValueError:
+            return False
+        if ip.version == 6 and ip.is_link_local:
+            return len(sender) > 3 and sender[3] in self._links
+        return any(ip.version == network.version and ip in network for network in self._networks)
+
+
+class _Filter(asyncio.DatagramProtocol):
+    """Stands before zeroconf's protocol and lets only the near through (RFC 6762, section 11)."""
+
+    def __init__(self, inner: Any, near: Near) -> None:
+        self._inner = inner
+        self._near = near
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """A packet came."""
+        if self._near.holds(addr):
+            self._inner.datagram_received(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        """The socket complains."""
+        self._inner.error_received(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        self._inner.connection_lost(exc)

@@ -6,6 +6,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
+from typing import NamedTuple
 
 from omcore.trust.tokens import join_address
 
@@ -47,8 +48,22 @@ def public_addresses() -> tuple[str, ...]:
 
 
 def interface_addresses() -> tuple[tuple[str, str], ...]:
-    """(interface, address) of this network namespace, asked of the kernel by netlink (no ctypes, no psutil)."""
-    found: list[tuple[str, str]] = []
+    """(interface, address) of this network namespace."""
+    return tuple((entry.interface, entry.address) for entry in interface_entries())
+
+
+class InterfaceEntry(NamedTuple):
+    """One address of an interface; `prefix`: how many of its bits are the network's."""
+
+    interface: str
+    link: int  # its number
+    address: str
+    prefix: int
+
+
+def interface_entries() -> tuple[InterfaceEntry, ...]:
+    """All addresses of this network namespace, asked of the kernel by netlink (no ctypes, no psutil)."""
+    found: list[InterfaceEntry] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
         netlink.settimeout(2.0)
         request = struct.pack("=IHHII8x", 24, _RTM_GETADDR, _NLM_F_REQUEST_DUMP, 1, 0)
@@ -66,7 +81,7 @@ def interface_addresses() -> tuple[tuple[str, str], ...]:
                 data = data[(length + 3) & ~3 :]
 
 
-def _address(message: bytes) -> tuple[str, str] | None:
+def _address(message: bytes) -> InterfaceEntry | None:
     family, index = message[0], struct.unpack_from("=I", message, 4)[0]
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
@@ -80,7 +95,7 @@ def _address(message: bytes) -> tuple[str, str] | None:
         position += (length + 3) & ~3
     packed = attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS, b""))  # LOCAL is ours, ADDRESS may be the peer's
     try:
-        return socket.if_indextoname(index), socket.inet_ntop(family, packed)
+        return InterfaceEntry(socket.if_indextoname(index), index, socket.inet_ntop(family, packed), message[1])
     except (OSError, ValueError):  # the interface went away meanwhile
         return None
 

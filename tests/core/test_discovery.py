@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omcore.discovery.book import MAX_HINTS, MAX_TRIED, AddressBook
-from omcore.discovery.lan import announced, usable
+from omcore.discovery.lan import Near, announced, usable
 from omcore.discovery.marks import HASHES_S, HOUR_S, Recogniser, mark
 from omcore.discovery.openmosix import parse_map
+from omcore.transport.addresses import InterfaceEntry
 from omcore.types import NodeId, NodeInfo
 
 NOW = 1_800_000_000.0
@@ -75,6 +76,23 @@ def test_only_addresses_of_our_own_kind_are_dialled() -> None:
 def test_an_announcement_has_one_port() -> None:
     listening = ("10.0.0.1:4632", "[fd00::1]:4632", "10.0.0.1:4633", "0.0.0.0:4632")
     assert announced(listening) == (("10.0.0.1", "fd00::1"), 4632)
+
+
+def test_only_what_comes_from_our_own_networks_is_heard() -> None:
+    entries = [
+        InterfaceEntry("lo", 1, "127.0.0.1", 8),
+        InterfaceEntry("eth0", 2, "10.0.0.1", 24),
+        InterfaceEntry("eth1", 3, "192.168.7.1", 24),
+        InterfaceEntry("eth0", 2, "fd00::1", 64),
+        InterfaceEntry("eth0", 2, "fe80::1", 64),
+    ]
+    near = Near(["10.0.0.1", "fd00::1"], entries)
+    assert near.holds(("10.0.0.77", 5353))
+    assert near.holds(("fd00::77", 5353, 0, 0))
+    assert near.holds(("fe80::9%eth0", 5353, 0, 2))
+    far = [("192.168.7.2", 5353), ("127.0.0.1", 5353), ("fd01::1", 5353, 0, 0), ("fe80::9", 5353, 0, 3), ("no", 1)]
+    assert not any(near.holds(sender) for sender in far)
+    assert Near(["127.3.0.1"], entries).holds(("127.9.9.9", 5353))
 
 
 # -- the book
