@@ -13,7 +13,7 @@ from omcore.insight import opened
 from omcore.introductions import MOST
 from omcore.messages import PEER, AskInfos, BoardRows, Hello
 from omcore.types import Drop, LinkState, NodeId, NodeInfo, NodeState
-from tests.io.test_engines import Engine, ash, birch, root
+from tests.io.enginekit import Engine, ash, birch, root
 
 __all__ = ["ash", "birch", "root"]
 pytestmark = pytest.mark.slow
