@@ -357,10 +357,14 @@ class Deputy:
             self._stream.send(requests.Consumed(name, self._written[name]))
         if error is not None and name not in self._broken:
             self._broken.add(name)
-            if not isinstance(error, BrokenPipeError):
+            gone = isinstance(error, BrokenPipeError)
+            if not gone:
                 self._lost_output = True
                 self._say(f"its output cannot be written: {error.strerror}")
-            self._close_output(name)
+            if self._own:
+                self._close_output(name)
+            else:  # the job has its output for others too: it is only we who leave
+                self._leave(-signal.SIGPIPE if gone else 1)
         if self._written == self._received:
             self._idle.set()
 

@@ -355,6 +355,19 @@ async def test_a_reader_that_left_closes_the_jobs_pipe_without_a_word(engine: Pl
     assert child.stderr.read() == b""
 
 
+async def test_a_reader_of_an_attached_job_leaves_alone(engine: Played) -> None:
+    child = engine.start("attach", "calc", **PIPES)
+    line = await engine.lines.get()
+    assert child.stdout is not None
+    child.stdout.close()
+    await line.channel.send(requests.Output("out", 0, b"y\n"))
+    closing = asyncio.ensure_future(line.until(requests.CloseOutput))
+    done, _ = await asyncio.wait({closing, asyncio.ensure_future(status(child))}, return_when=asyncio.FIRST_COMPLETED)
+    assert closing not in done
+    assert await status(child) == -signal.SIGPIPE
+    closing.cancel()
+
+
 async def test_nothing_is_doubled_or_lost_over_a_restart_of_the_engine(engine: Played) -> None:
     child = engine.start("run", "--", "cat", **PIPES)
     line = await engine.lines.get()
