@@ -137,7 +137,7 @@ def kernel_lines(proc: Path = PROC) -> Lines:
         yield _warn("kernel features", "no pressure figures (PSI): wait is not shown", "boot with psi=1")
 
 
-def cgroup_lines(proc: Path = PROC, mount: Path = Path("/sys/fs/cgroup")) -> Lines:
+def cgroup_lines(proc: Path = PROC, mount: Path = Path("/sys/fs/cgroup"), run: Path = Path("/run")) -> Lines:
     """Which kind of cgroups, and may we make our own below?"""
     unified = (mount / "cgroup.controllers").exists()
     hybrid = (mount / "unified/cgroup.controllers").exists()
@@ -147,9 +147,9 @@ def cgroup_lines(proc: Path = PROC, mount: Path = Path("/sys/fs/cgroup")) -> Lin
     if os.access(home, os.W_OK) and home.is_dir():
         yield _ok("cgroup", f"{kind}, ours to divide")
     else:
-        yield _warn(
-            "cgroup", f"{kind}, not delegated to you: no CPU limits for lab hosts", "systemd-run --user --scope"
-        )
+        ours = unified and (run / "systemd/system").is_dir()  # systemd gives each user a part of v2, and of v1 nothing
+        fix = "systemd-run --user --scope bash, and the lab from there" if ours else "make the lab as root"
+        yield _warn("cgroup", f"{kind}, not delegated to you: no CPU limits for lab hosts", fix)
 
 
 def image_lines(paths: Paths) -> Lines:

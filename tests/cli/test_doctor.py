@@ -93,6 +93,12 @@ def test_the_kind_of_cgroups_is_told(tmp_path: Path, folder: str, kind: str) -> 
     (proc / "self/cgroup").write_text("0::/mine\n")
     (line,) = doctor.cgroup_lines(proc, mount)
     assert (line.level, line.text) == ("ok", f"{kind}, ours to divide")
+    (proc / "self/cgroup").write_text("0::/others\n")
+    (line,) = doctor.cgroup_lines(proc, mount, tmp_path)
+    assert (line.level, line.fix) == ("warn", "make the lab as root")
+    (tmp_path / "systemd/system").mkdir(parents=True)
+    (line,) = doctor.cgroup_lines(proc, mount, tmp_path)
+    assert line.fix.startswith("systemd-run") == (kind == "v2")
 
 
 def test_logging_out_is_warned_of_where_systemd_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
