@@ -119,7 +119,14 @@ class Faces:
         question = messages.Forward(CONTROL.encode(message))
         name = self._node.cluster.name(home)
         patience = MIGRATE_S if isinstance(message, requests.Migrate) else ANSWER_S
-        answer = await self._node.calls.ask(home, question, messages.Forwarded, patience, name)
+        watching = asyncio.create_task(self._node.watch_moves(home)) if isinstance(message, requests.Migrate) else None
+        try:
+            answer = await self._node.calls.ask(home, question, messages.Forwarded, patience, name)
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait({watching})
+                self._node.spawn(self._node.ask_jobs(home))
         return CONTROL.decode(answer.answer) if answer.answer else None
 
     def _home_of(self, job: JobId) -> NodeId:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from omcore.handoff import messages as handoff
-from omcore.types import Check, JobId, JobView, Movable, NodeInfo, ProcDelta, ProcKey, RunSpec
+from omcore.types import Check, JobId, JobView, Movable, MoveView, NodeInfo, ProcDelta, ProcKey, RunSpec
 from omcore.wire import MAX_PEER_BYTES, Codec
 
 
@@ -57,7 +57,7 @@ class RosterPage(msgspec.Struct, frozen=True):
 
 
 class AskJobs(msgspec.Struct, frozen=True):
-    """Which jobs have their home at you, and which run at you?"""
+    """Which jobs have their home at you, how did they move, and which run at you?"""
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -78,6 +78,7 @@ class Jobs(msgspec.Struct, frozen=True):
 
     homes: tuple[JobView, ...]
     held: tuple[Figures, ...]
+    moves: tuple[MoveView, ...] = ()
 
 
 class WatchProcesses(msgspec.Struct, frozen=True):

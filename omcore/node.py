@@ -45,12 +45,15 @@ from omcore.sensors.procs import ProcessSensor
 from omcore.transport.base import Failure, Packet
 from omcore.transport.zmq_transport import ZmqTransport
 from omcore.trust.state import State, open_state
-from omcore.types import ClusterView, Drop, JobView, LoadSample, NodeId, NodeInfo, NodeState, NodeView
+from omcore.types import ClusterView, Drop, JobView, LoadSample, MoveView, NodeId, NodeInfo, NodeState, NodeView
 
 log = logging.getLogger(__name__)
 
 GOODBYES, GOODBYE_S = 4, 0.1
 GOSSIP_LEAST_S = 0.02  # between two ticks
+MOVES_TOLD = 20  # to other nodes, the newest
+MOVES_SILENT_S = 10.0  # a move of which nothing was heard for so long is not shown as running
+WATCH_MOVES_S = 0.15
 
 
 class Node:
@@ -70,6 +73,7 @@ class Node:
         self.introductions = Introductions(self)
         self.insight = Insight(self)
         self._remote_jobs: dict[NodeId, messages.Jobs] = {}
+        self._told_at: dict[NodeId, float] = {}  # when each of those came
         self._polling: set[NodeId] = set()
         self._serial = 0
         self._gossip_sooner = asyncio.Event()
@@ -326,7 +330,8 @@ class Node:
     async def _answer(self, sender: NodeId, question: Any) -> object:
         match question:
             case messages.AskJobs():
-                return messages.Jobs(self.jobs.views_for_peers(), self.jobs.figures())
+                moves = self.jobs.moves(self.now())[:MOVES_TOLD]
+                return messages.Jobs(self.jobs.views_for_peers(), self.jobs.figures(), moves)
             case messages.AskRoster():
                 return self.membership.roster_page(question.page)
             case messages.AskInfos():
@@ -353,17 +358,42 @@ class Node:
             if state is not NodeState.LOST and number in self.cluster.numbers
         } - {self.me}
         for node in [node for node in self._remote_jobs if node not in self.cluster.infos]:
-            del self._remote_jobs[node]
+            del self._remote_jobs[node], self._told_at[node]
         await asyncio.gather(*(self._poll(node) for node in alive - self._polling))
 
     async def _poll(self, node: NodeId) -> None:
         self._polling.add(node)
         try:
             self._remote_jobs[node] = await self.calls.ask(node, messages.AskJobs(), messages.Jobs, 3)
+            self._told_at[node] = self.now()
         except OmError as error:  # also what it says itself: one node's trouble must not hide the jobs of the others
             log.info("no jobs told by=%s error=%s", self.cluster.name(node), error)
         finally:
             self._polling.discard(node)
+
+    async def watch_moves(self, home: NodeId) -> None:
+        """Ask this home often, while one of its jobs moves because somebody here wished it."""
+        while True:
+            await self.ask_jobs(home)
+            await asyncio.sleep(WATCH_MOVES_S)
+
+    async def ask_jobs(self, node: NodeId) -> None:
+        """Ask one node for its jobs now, and show them."""
+        if node not in self._polling:
+            await self._poll(node)
+            self.touch()
+
+    def known_moves(self, now: float) -> tuple[MoveView, ...]:
+        """Moves of jobs of all homes, newest first; of a home that is silent, those that had ended."""
+        moves = list(self.jobs.moves(now))
+        for node, answer in self._remote_jobs.items():
+            age = now - self._told_at[node]
+            moves += (
+                replace(move, started_age_s=move.started_age_s + age)
+                for move in answer.moves
+                if move.total_s is not None or age < MOVES_SILENT_S
+            )
+        return tuple(sorted(moves, key=lambda move: move.started_age_s))
 
     def known_jobs(self) -> tuple[JobView, ...]:
         """Jobs of all homes, with the figures of the nodes that run them."""
@@ -394,7 +424,7 @@ class Node:
             engine=self.kind,
             nodes=nodes,
             jobs=jobs,
-            moves=self.jobs.moves(now),
+            moves=self.known_moves(now),
             events=self.cluster.events(now),
             serial=self._serial,
             warnings=self.warnings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 import subprocess
 import threading
@@ -72,6 +73,19 @@ def test_an_sqlite_writer_keeps_every_row(cluster: Cluster) -> None:
         found = [n for (n,) in rows.execute("select n from rows order by rowid")]
     assert len(found) >= 20
     assert found == list(range(len(found)))
+
+
+def test_whoever_asks_sees_the_steps(cluster: Cluster) -> None:
+    job = cluster.ticker("guided")
+    cluster.until("guided", state="running")
+    screen = Screen(cluster.words("node2", "omview", "migrate", "guided", "node3"))
+    try:
+        assert re.search(r"(check|prepare|freeze|ship|restore|commit)[^:]*moved guided", screen.wait("moved guided"))
+        assert screen.status() == 0
+    finally:
+        screen.close()
+    cluster.stop("guided")
+    assert finish(job)[0] == 0
 
 
 def test_a_terminal_program_keeps_its_terminal(cluster: Cluster) -> None:
