@@ -41,7 +41,10 @@ class Engine:
         return cls(places, config, node, await connect(places.socket))
 
     async def close(self) -> None:
+        """End it, and the pods that it still has: nobody would find them again."""
         await self.client.close()
+        pods = [pod for held in self.node.jobs.held.values() for pod in held.pods.values()]
+        await asyncio.gather(*(pod.retire() for pod in pods))
         await self.node.close()
 
     async def until(self, true: Callable[[ClusterView], bool]) -> ClusterView:
