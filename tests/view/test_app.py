@@ -246,8 +246,9 @@ async def test_the_cursor_goes_with_its_job_to_the_other_node() -> None:
         assert old is not None
         other = next(n for n in (2, 3) if n != job.node)
         jobs = tuple(replace(each, node=other) if each.id == job.id else each for each in STILL.jobs)
-        client.deltas.put_nowait(ProcDelta((job.node,), gone=(old.key,)))
         client.push(demo.view(moves=demo.MOVES[1:], jobs=jobs, serial=2))
+        await until(pilot, lambda: app.view is not None and app.view.serial == 2)  # told before the process goes
+        client.deltas.put_nowait(ProcDelta((job.node,), gone=(old.key,)))
         await until(pilot, lambda: old.key not in screen.book.procs)
         screen.redraw()
         on_the_way = screen.job_at_cursor()
