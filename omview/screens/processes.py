@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -112,7 +113,8 @@ class ProcessScreen(OmScreen):
 
     def _listen(self) -> None:
         nodes = () if self.only is None else (self.only,)
-        self._stream = self.run_worker(self.om.feed.processes(nodes, self._take), group="list", exclusive=True)
+        follow = partial(self.om.feed.processes, nodes, self._take)
+        self._stream = self.run_worker(follow, group="list", exclusive=True)
 
     def _take(self, delta: ProcDelta) -> None:
         first = not self.book.asked or delta.full
@@ -220,7 +222,9 @@ class ProcessScreen(OmScreen):
         known = self._plans.get(job.id)
         if (known is None or look.now - known[0] > PLAN_S) and look.now - self._moved_at >= 0.2 and self.om.live:
             self._plans[job.id] = (look.now, known[1] if known else "") if known else (look.now, "")
-            self.run_worker(self._ask_plan(job.id), group="forecast", exclusive=True)
+            # the coroutine is made by the worker: one that is replaced before it began must not be left unawaited
+            work = partial(self._ask_plan, job.id)
+            self._forecast: Worker[None] = self.run_worker(work, group="forecast", exclusive=True)
         answer = self._plans.get(job.id)
         return answer[1] if answer and answer[1] else None
 
