@@ -172,7 +172,10 @@ def get_glances() -> str:
     program = place / "bin" / "glances"
     if not program.exists():
         subprocess.run([PYTHON, "-m", "venv", str(place)], check=True)
-        subprocess.run([str(place / "bin/python"), "-m", "pip", "install", "-q", "glances"], check=True)
+        subprocess.run(
+            [str(place / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "glances"],
+            check=True,
+        )
     return str(program)
 
 
