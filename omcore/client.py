@@ -274,9 +274,9 @@ class SocketClient:
         """Kept output of a job as `Output` items."""
         return self.open(requests.AskLogs(job, follow))
 
-    async def invite(self) -> str:
-        """A token that admits one more node."""
-        return (await self._one(requests.Invite(), requests.Text)).text
+    async def invite(self, look: bool = False) -> str:
+        """A token that admits one more node; with `look` it may see figures only."""
+        return (await self._one(requests.Invite(look), requests.Text)).text
 
     async def join(self, token: str) -> str:
         """Join the cluster of a token; answers a sentence."""

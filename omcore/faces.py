@@ -48,6 +48,10 @@ class Faces:
 
     async def handle(self, message: Any, channel: Channel) -> None:
         """Answer one request; errors are told by the caller."""
+        with self._node.trail.request(channel.uid, message):
+            await self._answer(message, channel)
+
+    async def _answer(self, message: Any, channel: Channel) -> None:
         match message:
             case requests.Follow():
                 await self._follow(message, channel)

@@ -15,6 +15,7 @@ from omcore.errors import OmError, PeerUnreachable, RemoteProtocolError, UsageEr
 from omcore.transport.addresses import default_listen, public_addresses
 from omcore.transport.ask import join
 from omcore.trust.invites import Joined, NeedsKeyholder, decode_join, encode, handle_join
+from omcore.trust.passes import Role
 from omcore.trust.tokens import join_address, parse_token
 from omcore.types import NodeId, NodeState
 
@@ -39,6 +40,7 @@ class Membership:
         self._greeted: dict[NodeId, float] = {}
         self._fetching: set[NodeId] = set()
         self._unsaved: float | None = None  # when writing the roster down failed
+        self._cut_end: float | None = None
 
     async def changed(self) -> None:
         """The roster or the invitations changed: listen if need be, admit and dial exactly the members."""
@@ -51,11 +53,13 @@ class Membership:
         node.numbered()
         node.cluster.set_members((member.id, member.number) for member in members if member.number)
         node.gossip.set_members([member.number for member in members if member.number])
-        node.lists.members = {m.number: m.id for m in members if m.id != node.me and m.number}
+        others = {member.number: member.id for member in members if member.id != node.me and member.number}
+        node.lists.members = others if node.role(node.me) is Role.WORK else {}
+        node.guard.keep(others.values())
         node.transport.set_invitations(invitations)
         self.set_peers()
-        node.finder.update(Situation(self.listening, frozenset(node.lists.members.values()), frozenset(invitations)))
-        self.greet(list(node.lists.members.values()))
+        node.finder.update(Situation(self.listening, frozenset(others.values()), frozenset(invitations)))
+        self.greet(list(others.values()))
         node.touch()
 
     async def _listen(self) -> None:
@@ -72,7 +76,10 @@ class Membership:
     def set_peers(self) -> None:
         """Members with the addresses to try; again whenever one is news."""
         node = self._node
-        node.transport.set_peers(node.finder.book.dialled(node.cluster.infos, node.me))
+        now = node.now()
+        dialled = node.finder.book.dialled(node.cluster.infos, node.me)
+        node.transport.set_peers({key: where for key, where in dialled.items() if not node.guard.is_cut(key, now)})
+        self._cut_end = node.guard.next_end(now)
 
     def met(self, node: NodeId) -> None:
         """The LAN says that a member is near: greet it, unless we hear from it anyway."""
@@ -97,6 +104,8 @@ class Membership:
 
     def tick(self, now: float) -> None:
         """Greet those who are new to us every two seconds, all others once a minute (as they do us)."""
+        if self._cut_end is not None and now >= self._cut_end:
+            self.set_peers()
         due = [
             (key, bool(info.serial))
             for key, info in self._node.cluster.infos.items()
@@ -114,7 +123,7 @@ class Membership:
             raise RemoteProtocolError("a Hello in another's name")
         cluster = self._node.cluster
         news = cluster.learn(message.info, itself=True)
-        for info in message.known[:256]:
+        for info in message.known[:256] if self._node.role(sender) is Role.WORK else ():
             news = cluster.learn(info) or news
         if message.want:
             self.greet([sender], want=False)
@@ -167,24 +176,25 @@ class Membership:
         """A face's wish about membership; answers in words."""
         match message:
             case requests.Invite():
-                return await self._invite()
+                return await self._invite(Role.LOOK if message.look else Role.WORK)
             case requests.Join():
                 return await self._join(message.token)
             case _:
                 return await self._forget(message.node)
 
-    async def _invite(self) -> str:
-        state = self._node.state
+    async def _invite(self, role: Role) -> str:
+        node, state = self._node, self._node.state
         if state.cluster_key() is None:
             raise UsageError("This node does not hold the cluster key.", "Invite on the node where the cluster began.")
         if not self.listening:
             await self._listen()
         try:
-            token = state.invites.make(state.roster, self._node.me, self.listening, time.time())
+            token = state.invites.make(state.roster, node.me, self.listening, time.time(), role=role)
         except OSError as error:
             text = f"The invitation cannot be written down: {error.strerror}."
             raise UsageError(text, f"Make room in {state.directory}") from error
         await self.changed()
+        node.trail.note("invited", role=role.name.lower(), invitations=len(state.invites.live(time.time())))
         return token
 
     async def _join(self, text: str) -> str:
@@ -201,6 +211,7 @@ class Membership:
             token = replace(token, addresses=elsewhere)
             address = await join(node.state, token, node.info.name, __version__, self.listening, time.time())
         await self.changed()
+        node.trail.note("joined", node=node.info.name, key=node.trail.key(node.me), via=address)
         self._met(token.inviter, (address, *(other for other in token.addresses if other != address)))
         number = node.info.number
         return f"This machine is now node {number} of that cluster."
@@ -212,6 +223,7 @@ class Membership:
 
     async def _admitted(self, node: NodeId, addresses: tuple[str, ...]) -> None:
         await self.changed()
+        self._node.trail.note("joined", key=self._node.trail.key(node), via=", ".join(addresses))
         self._met(node, addresses)
 
     async def _forget(self, word: str) -> str:
@@ -227,6 +239,7 @@ class Membership:
         await self.save_roster()
         await self.changed()
         node.cluster.event("left", name, "was removed from the cluster")
+        node.trail.note("forgotten", node=name, key=node.trail.key(key))
         return f"{name} is removed from the cluster; every node cuts it off as it hears."
 
     def joins(self, packet: Any) -> None:

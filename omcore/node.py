@@ -22,16 +22,18 @@ from dataclasses import replace
 from typing import Any
 
 from omcore import __version__, messages
+from omcore.audit import Audit
 from omcore.calls import Calls
 from omcore.checkpoint.criu import Criu, find_criu
 from omcore.cluster import Cluster
 from omcore.config import Config
 from omcore.control import ControlServer
 from omcore.discovery.finder import Finder, read_map
-from omcore.errors import ConfigError, OmError, ProtocolError, RemoteProtocolError
+from omcore.errors import ConfigError, NotTrusted, OmError, ProtocolError, RemoteProtocolError
 from omcore.faces import Faces
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.gossip import Gossip
+from omcore.gossip.modest import modest
 from omcore.gossip.outputs import NodeBack, NodeJoined, NodeLeft, NodeLost, NodeSuspected, Output, Send
 from omcore.insight import Insight
 from omcore.introductions import Introductions
@@ -42,8 +44,13 @@ from omcore.paths import Paths, make_images, make_private
 from omcore.proclists import ProcessLists
 from omcore.sensors.host import HostSensor
 from omcore.sensors.procs import ProcessSensor
-from omcore.transport.base import Failure, Packet
+from omcore.trail import Trail
+from omcore.transport.base import Failure
 from omcore.transport.zmq_transport import ZmqTransport
+from omcore.trust import rights
+from omcore.trust.guard import Guard, Verdict
+from omcore.trust.keys import NODE_KEY
+from omcore.trust.passes import Role
 from omcore.trust.state import State, open_state
 from omcore.types import ClusterView, Drop, JobView, LoadSample, MoveView, NodeId, NodeInfo, NodeState, NodeView
 
@@ -54,6 +61,16 @@ GOSSIP_LEAST_S = 0.02  # between two ticks
 MOVES_TOLD = 20  # to other nodes, the newest
 MOVES_SILENT_S = 10.0  # a move of which nothing was heard for so long is not shown as running
 WATCH_MOVES_S = 0.15
+NO = {
+    Verdict.ROLE: "{name} lets your node look only.",
+    Verdict.SHARE: "{name} lets other nodes look only (share = look).",
+    Verdict.UNSURE: "{name} was started a moment ago and does not know yet whether its roster is current.",
+}
+NO_HINT = {
+    Verdict.ROLE: "Its pass says so; a keyholder can invite it anew: omview invite",
+    Verdict.SHARE: "Its owner can change that in its config.toml.",
+    Verdict.UNSURE: "Try again when a keyholder is up: omview key show",
+}
 
 
 class Node:
@@ -72,6 +89,9 @@ class Node:
         self.membership = Membership(self)
         self.introductions = Introductions(self)
         self.insight = Insight(self)
+        self.guard = Guard(self.role, Role.LOOK if config.share == "look" else Role.WORK)
+        self.guard.on_cut = self._cut_off
+        self.trail = Trail(self, Audit(places.state))
         self._remote_jobs: dict[NodeId, messages.Jobs] = {}
         self._told_at: dict[NodeId, float] = {}  # when each of those came
         self._polling: set[NodeId] = set()
@@ -86,8 +106,11 @@ class Node:
         """Open state, sockets and sensors; find the jobs that went on without us.  Raises `OmError`."""
         read_map(self.config, self.places.config.parent)  # before anything is begun: a wrong line must be mended
         self._lock()
+        first = not (self.places.state / NODE_KEY).exists()
         self.state: State = await asyncio.to_thread(open_state, self.places.state, time.time())
         self.me = self.state.me
+        if first:
+            self.trail.note("key made", key=self.trail.key(self.me))
         self.images = make_images(self.places)
         self.criu = await asyncio.to_thread(find_criu)
         if self.criu is None:
@@ -222,21 +245,57 @@ class Node:
         while True:
             packet = await self.transport.receive()
             try:
-                self._take(packet)
-            except ProtocolError as error:
-                self.transport.dropped(packet.sender, Drop.MALFORMED)
-                log.warning("bad packet from=%s error=%s", self.cluster.name(packet.sender), error)
+                if packet.invitation:
+                    self.membership.joins(packet)
+                else:
+                    self._take(packet.sender, packet.data)
             except Exception:  # a full disk, or a bug: that packet is lost, but the engine must not become deaf
                 log.exception("packet failed from=%s", self.cluster.name(packet.sender))
 
-    def _take(self, packet: Packet) -> None:
-        if packet.invitation:
-            self.membership.joins(packet)
-        elif packet.data[:1] == bytes((GOSSIP_KIND,)):
-            number = self.cluster.number(packet.sender)
-            self._perform(self.gossip.receive(packet.data[1:], number, self.now()))
-        else:
-            self._dispatch(packet.sender, PEER.decode(packet.data))
+    def _take(self, sender: NodeId, data: bytes) -> None:
+        """A message of a member: judged before it is looked into."""
+        kind = rights.Gossip if data[:1] == bytes((GOSSIP_KIND,)) else PEER.kinds.get(data[0]) if data else None
+        try:
+            if kind is messages.Call:
+                call = PEER.decode(data)
+                if self._may_ask(sender, call):
+                    self.calls.received(sender, call)
+            elif self.guard.judge(sender, kind, self.now()) is not Verdict.OK:
+                return
+            elif kind is rights.Gossip:
+                self._gossip_came(sender, data[1:])
+            else:
+                self._dispatch(sender, PEER.decode(data))
+        except ProtocolError as error:
+            self.guard.drop(sender, Verdict.MALFORMED, self.now())
+            self.transport.dropped(sender, Drop.MALFORMED)
+            log.warning("bad packet from=%s error=%s", self.cluster.name(sender), error)
+
+    def _gossip_came(self, sender: NodeId, data: bytes) -> None:
+        number = self.cluster.number(sender)
+        if not number:
+            return  # a member whose number another one has: it will get a new one
+        some = modest(data, number) if self.role(sender) is Role.LOOK else data
+        if some is not None:
+            self._perform(self.gossip.receive(some, number, self.now()))
+
+    def _may_ask(self, sender: NodeId, call: messages.Call) -> bool:
+        """Whether to work on a question; a no is told where the one who asks may be an honest engine."""
+        verdict = self.guard.judge(sender, PEER.kinds.get(call.body[0]) if call.body else None, self.now())
+        if verdict in NO:
+            text = NO[verdict].format(name=self.info.name)
+            self.post(sender, messages.Answer(call.number, b"", NotTrusted.__name__, text, NO_HINT[verdict]))
+        return verdict is Verdict.OK
+
+    def role(self, node: NodeId) -> Role | None:
+        """The roster's word about a node; None: no member."""
+        entry = self.state.roster.entry(node)
+        return entry.role if entry and self.state.roster.is_member(node, time.time()) else None
+
+    def _cut_off(self, node: NodeId) -> None:
+        self.cluster.event("error", self.cluster.name(node), "sent nonsense again and again: cut off for a minute")
+        self.trail.note("limit", node=self.cluster.name(node), key=self.trail.key(node), what="cut off for a minute")
+        self.membership.set_peers()
 
     def _dispatch(self, sender: NodeId, message: Any) -> None:
         match message:
@@ -313,6 +372,7 @@ class Node:
         )
         self.membership.tick(now)
         self.introductions.tick(now)
+        self.trail.tick()
         self.jobs.tick(now)  # after those: it writes, and a full disk must not keep them from their turn
         self.processes.mark(self.jobs.roots())
         await self.lists.tick(now)
@@ -328,6 +388,10 @@ class Node:
     # -- answers to other nodes
 
     async def _answer(self, sender: NodeId, question: Any) -> object:
+        with self.trail.order(sender, question):
+            return await self._answer_it(sender, question)
+
+    async def _answer_it(self, sender: NodeId, question: Any) -> object:
         match question:
             case messages.AskJobs():
                 moves = self.jobs.moves(self.now())[:MOVES_TOLD]

@@ -125,7 +125,9 @@ class AskLogs(msgspec.Struct, frozen=True):
 
 
 class Invite(msgspec.Struct, frozen=True):
-    """Make an invitation; answers one `Text` with the token."""
+    """Make an invitation; answers one `Text` with the token.  With `look` it admits to the figures only."""
+
+    look: bool = False
 
 
 class Join(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ OWNERS = {
     "platformdirs": (),
 }
 FACE_MAY = {
+    "omcore.audit",
     "omcore.client",
     "omcore.config",
     "omcore.doctor",

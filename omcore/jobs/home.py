@@ -233,6 +233,11 @@ class HomeJob:
         if track is None:
             return
         name = self._node.cluster.name(action.dest)
+        why = "" if action.ok else action.reason
+        source = self._node.cluster.name(track.source)
+        self._node.trail.note(
+            "moved", job=self.id, source=source, dest=name, bytes=track.bytes_total, ok=action.ok, why=why
+        )
         if action.ok:
             track.ended(Step.DONE, self._node.now())
             freeze = f"{track.freeze_s:.2f} s" if track.freeze_s is not None else "?"

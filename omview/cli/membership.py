@@ -17,17 +17,18 @@ SHOWN = "The token admits one machine within 15 minutes. On that machine type: o
 
 
 @click.command()
-def invite() -> None:
+@click.option("--look", is_flag=True, help="It may see figures, and neither jobs move there nor orders come from it.")
+def invite(look: bool) -> None:
     """Make a token that admits one more machine to this cluster."""
-    token = asyncio.run(_invite())
+    token = asyncio.run(_invite(look))
     click.echo(token)
     if sys.stdout.isatty():
         click.echo(SHOWN, err=True)
 
 
-async def _invite() -> str:
+async def _invite(look: bool) -> str:
     async with await connect_or_start() as client:
-        return await client.invite()
+        return await client.invite(look)
 
 
 @click.command()

@@ -51,6 +51,7 @@ VERBS = {
     "serve": Verb("omview.cli.engine", "serve", "Run the engine by itself, without the app"),
     "lab": Verb("omview.cli.lab", "lab", "A cluster of test hosts on this one machine"),
     "sim": Verb("omview.cli.sim", "sim", "Simulate thousands of nodes with the engine's own machines"),
+    "audit": Verb("omview.cli.audit", "audit", "Say who did what on this node"),
     "doctor": Verb("omview.cli.doctor", "doctor", "Say what this machine can do, and mend what can be mended"),
     "version": Verb("omview.cli.version", "version", "Print the versions of omview and what it stands on"),
 }

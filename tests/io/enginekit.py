@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from omcore import requests
+from omcore.audit import Value, read_audit
 from omcore.client import SocketClient, Stream, connect
 from omcore.config import Config
 from omcore.node import Node
@@ -31,11 +32,11 @@ class Engine:
     client: SocketClient
 
     @classmethod
-    async def start(cls, root: Path, name: str, address: str) -> Engine:
+    async def start(cls, root: Path, name: str, address: str, share: str = "work") -> Engine:
         home = root / name
         home.mkdir(mode=0o700, exist_ok=True)
         places = Paths(home / "state", home / "run", home / "config.toml", home / "data", home / "images")
-        config = Config(name=name, listen=(address,), port=0)
+        config = Config(name=name, listen=(address,), port=0, share=share)
         node = Node(places, config, "user")
         await node.start()
         return cls(places, config, node, await connect(places.socket))
@@ -46,6 +47,17 @@ class Engine:
         pods = [pod for held in self.node.jobs.held.values() for pod in held.pods.values()]
         await asyncio.gather(*(pod.retire() for pod in pods))
         await self.node.close()
+
+    async def again(self) -> None:
+        """Start anew in the same places, as the service does."""
+        await self.close()
+        self.node = Node(self.places, self.config, "user")
+        await self.node.start()
+        self.client = await connect(self.places.socket)
+
+    def audit(self) -> list[dict[str, Value]]:
+        """What its audit log says."""
+        return list(read_audit(self.places.state))
 
     async def until(self, true: Callable[[ClusterView], bool]) -> ClusterView:
         """Follow the cluster until it is as wished."""
@@ -85,6 +97,13 @@ async def birch(root: Path) -> AsyncIterator[Engine]:
     await engine.close()
 
 
+@pytest.fixture
+async def cedar(root: Path) -> AsyncIterator[Engine]:
+    engine = await Engine.start(root, "cedar", "127.0.0.3")
+    yield engine
+    await engine.close()
+
+
 def spec(*command: str, on: str = "", detach: bool = False) -> RunSpec:
     return RunSpec(command=command, cwd="/", env=tuple(f"{k}={v}" for k, v in os.environ.items()), on=on, detach=detach)
 
@@ -116,6 +135,22 @@ async def pair(one: Engine, other: Engine) -> None:
     await other.client.join(await one.client.invite())
     for engine in (one, other):
         await engine.names("ash", "birch")
+
+
+async def meet(*engines: Engine) -> None:
+    """All join the first one's cluster."""
+    for engine in engines[1:]:
+        await engine.client.join(await engines[0].client.invite())
+    for engine in engines:
+        await engine.names(*(other.config.name for other in engines))
+
+
+async def seen(engine: Engine, true: Callable[[], bool]) -> None:
+    """Wait until something is true that only the engine's inside shows; looked at whenever it has news, or a second."""
+    async with asyncio.timeout(30):
+        async for _ in engine.client.snapshots():
+            if true():
+                return
 
 
 def heard(engine: Engine, kind: type | tuple[type, ...], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
