@@ -25,6 +25,7 @@ from omcore.types import (
     BoardView,
     ClusterView,
     JobId,
+    KeysView,
     MovePlan,
     MoveResult,
     NetView,
@@ -282,9 +283,29 @@ class SocketClient:
         """Join the cluster of a token; answers a sentence."""
         return (await self._one(requests.Join(token), requests.Text)).text
 
-    async def forget_node(self, node: str) -> str:
-        """Remove a node from the cluster; answers a sentence."""
-        return (await self._one(requests.Forget(node), requests.Text)).text
+    async def forget_node(self, node: str, with_invited: bool = False) -> str:
+        """Remove a node from the cluster, or all that it brought as well; answers a sentence."""
+        return (await self._one(requests.Forget(node, with_invited), requests.Text)).text
+
+    async def leave(self, anyway: bool = False) -> str:
+        """Leave the cluster; answers a sentence, then the engine starts anew and this connection ends."""
+        return (await self._one(requests.Leave(anyway), requests.Text)).text
+
+    async def keys(self) -> KeysView:
+        """Who this node is and who may change the membership."""
+        return await self._one(requests.AskKeys(), KeysView)
+
+    async def export_key(self, passphrase: str) -> bytes:
+        """The cluster key, sealed with a passphrase."""
+        return (await self._one(requests.ExportKey(passphrase), requests.Sealed)).data
+
+    async def import_key(self, data: bytes, passphrase: str) -> str:
+        """Become a keyholder by a backup; answers a sentence."""
+        return (await self._one(requests.ImportKey(data, passphrase), requests.Text)).text
+
+    async def share_key(self, node: str) -> str:
+        """Make another node a keyholder; answers a sentence."""
+        return (await self._one(requests.ShareKey(node), requests.Text)).text
 
     async def stop_engine(self) -> None:
         """End the engine; jobs go on under their shims until an engine comes back."""

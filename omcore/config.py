@@ -26,6 +26,7 @@ Name = Annotated[str, Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0, le=4096)]
 LogBytes = Annotated[int, Meta(ge=4096, le=1024 * MIB)]
+Invites = Annotated[str, Meta(pattern="^(members|keyholders)$")]
 Share = Annotated[str, Meta(pattern="^(work|look)$")]
 Level = Annotated[str, Meta(pattern="^(debug|info|warning|error)$")]
 
@@ -40,6 +41,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map: str = ""  # an openmosix.map with the nodes' addresses; a relative path begins at config.toml
     discover: bool = True  # announce and look for members on the bound networks, once there are two
     share: Share = "work"  # what other members may do here: "work", or "look" (see figures only)
+    invites: Invites = (
+        "members"  # whose invitations and removals a keyholder signs: those of "members", or "keyholders"
+    )
     max_guests: Count = 64  # guests at the same time; 0: none come
     log_level: Level = "info"
     keep_log_bytes: LogBytes = 1 * MIB  # of each job's output, for `omview logs`
@@ -53,6 +57,7 @@ ALLOWED = {
     "map": 'the path of an openmosix.map, e.g. "/etc/openmosix.map"',
     "discover": "true or false",
     "share": '"work" or "look"',
+    "invites": '"members" or "keyholders"',
     "max_guests": "a whole number from 0 to 4096",
     "log_level": '"debug", "info", "warning" or "error"',
     "keep_log_bytes": f"a whole number of bytes from 4096 to {1024 * MIB}",

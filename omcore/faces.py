@@ -75,6 +75,12 @@ class Faces:
                 await self._signal_process(message)
             case requests.Invite() | requests.Join() | requests.Forget():
                 await channel.send(requests.Text(await self._node.membership.ask(message)))
+            case requests.Leave() | requests.ImportKey() | requests.ShareKey():
+                await channel.send(requests.Text(await self._node.signing.ask(message)))
+            case requests.AskKeys():
+                await channel.send(self._node.signing.view())
+            case requests.ExportKey():
+                await channel.send(requests.Sealed(await self._node.signing.export(message.passphrase)))
             case requests.Stop():
                 self._node.stopping.set()
             case requests.AskPlan() | requests.Migrate() | requests.Lock() | requests.Signal():

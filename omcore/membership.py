@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from omcore import __version__, messages, requests
 from omcore.discovery.lan import Situation
 from omcore.errors import OmError, PeerUnreachable, RemoteProtocolError, UsageError
+from omcore.text import clean
 from omcore.transport.addresses import default_listen, public_addresses
 from omcore.transport.ask import join
-from omcore.trust.invites import Joined, NeedsKeyholder, decode_join, encode, handle_join
+from omcore.trust.invites import Join, Joined, JoinRefused, NeedsKeyholder, decode_join, encode, handle_join
 from omcore.trust.passes import Role
 from omcore.trust.tokens import join_address, parse_token
 from omcore.types import NodeId, NodeState
@@ -80,6 +81,12 @@ class Membership:
         dialled = node.finder.book.dialled(node.cluster.infos, node.me)
         node.transport.set_peers({key: where for key, where in dialled.items() if not node.guard.is_cut(key, now)})
         self._cut_end = node.guard.next_end(now)
+
+    def addressed(self, node: NodeId) -> None:
+        """A member's address is new to us: it may not know ours either, so greet it there."""
+        self.set_peers()
+        if node != self._node.me:
+            self.greet([node])
 
     def met(self, node: NodeId) -> None:
         """The LAN says that a member is near: greet it, unless we hear from it anyway."""
@@ -180,12 +187,11 @@ class Membership:
             case requests.Join():
                 return await self._join(message.token)
             case _:
-                return await self._forget(message.node)
+                return await self._forget(message.node, message.with_invited)
 
     async def _invite(self, role: Role) -> str:
         node, state = self._node, self._node.state
-        if state.cluster_key() is None:
-            raise UsageError("This node does not hold the cluster key.", "Invite on the node where the cluster began.")
+        node.signing.refuse_without_keyholder()
         if not self.listening:
             await self._listen()
         try:
@@ -226,21 +232,14 @@ class Membership:
         self._node.trail.note("joined", key=self._node.trail.key(node), via=", ".join(addresses))
         self._met(node, addresses)
 
-    async def _forget(self, word: str) -> str:
+    async def _forget(self, word: str, with_invited: bool) -> str:
         node = self._node
         key = node.cluster.find(word)
         if key == node.me:
-            raise UsageError("A node cannot forget itself.", "Run it on another node.")
-        cluster_key = node.state.cluster_key()
-        if cluster_key is None:
-            raise UsageError("This node does not hold the cluster key.", "Run it on the node where the cluster began.")
-        name = node.cluster.name(key)
-        node.state.roster.forget(cluster_key, key, node.me, time.time())
-        await self.save_roster()
-        await self.changed()
-        node.cluster.event("left", name, "was removed from the cluster")
-        node.trail.note("forgotten", node=name, key=node.trail.key(key))
-        return f"{name} is removed from the cluster; every node cuts it off as it hears."
+            raise UsageError("A node cannot forget itself.", "omview leave")
+        names = await node.signing.forget(key, with_invited)
+        verb = "is" if len(names) == 1 else "are"
+        return f"{', '.join(names)} {verb} removed from the cluster; every node cuts it off as it hears."
 
     def joins(self, packet: Any) -> None:
         """A newcomer with an invitation: the only thing it may say is Join."""
@@ -256,9 +255,32 @@ class Membership:
             node.transport.cut(packet)
             return
         if isinstance(answer, NeedsKeyholder):
-            node.transport.cut(packet)
-            return
-        self._save()  # before the newcomer hears that it is in
-        node.transport.reply(packet, encode(answer), cut=True)
+            node.spawn(self._join_signed(packet, question, answer))
+        else:
+            self._answer_join(packet, question, answer)
+
+    async def _join_signed(self, packet: Any, question: Join, need: NeedsKeyholder) -> None:
+        """Have a keyholder sign, then answer."""
+        node = self._node
+        answer: Joined | JoinRefused = JoinRefused("the keyholder did not admit this node")
+        try:
+            await node.signing.admit(need.node, need.role)
+            now = time.time()
+            again = handle_join(node.state.roster, node.state.invites, None, node.me, packet.sender, question, now)
+            if not isinstance(again, NeedsKeyholder):
+                answer = again
+        except OmError as error:
+            answer = JoinRefused(error.text[:300], error.hint[:300])
+        self._answer_join(packet, question, answer)
+
+    def _answer_join(self, packet: Any, question: Join, answer: Joined | JoinRefused) -> None:
+        node = self._node
         if isinstance(answer, Joined):
+            self._save()  # before the newcomer hears that it is in
+            node.transport.reply(packet, encode(answer), cut=True)
             node.spawn(self._admitted(NodeId(question.node_key), question.addresses))
+            return
+        node.trail.note("refused", key=node.trail.key(packet.sender), address=packet.address, why=answer.text)
+        if answer.alarm:
+            node.cluster.event("error", clean(question.name, 64), "used an invitation that another node had used")
+        node.transport.reply(packet, encode(JoinRefused(answer.text, answer.hint)), cut=True)

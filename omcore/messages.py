@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from omcore.handoff import messages as handoff
-from omcore.types import Check, JobId, JobView, Movable, MoveView, NodeInfo, ProcDelta, ProcKey, RunSpec
+from omcore.types import Check, JobId, JobView, Movable, MoveView, NodeId, NodeInfo, ProcDelta, ProcKey, RunSpec
 from omcore.wire import MAX_PEER_BYTES, Codec
 
 
@@ -54,6 +54,46 @@ class RosterPage(msgspec.Struct, frozen=True):
 
     entries: bytes
     pages: int
+
+
+class AskAdmit(msgspec.Struct, frozen=True):
+    """To a keyholder: sign a pass for this node, which used an invitation of mine; answered by a `RosterPage`."""
+
+    node: NodeId
+    role: int
+
+
+class AskForget(msgspec.Struct, frozen=True):
+    """To a keyholder: sign the removal of this node, or of all that it brought as well; answered by a `RosterPage`."""
+
+    node: NodeId
+    with_invited: bool = False
+
+
+class AskLeave(msgspec.Struct, frozen=True):
+    """To a keyholder: sign my own removal; answered by a `RosterPage`."""
+
+
+class AskRekey(msgspec.Struct, frozen=True):
+    """To a keyholder: from now on this is my key; answered by a `RosterPage`."""
+
+    node: NodeId
+
+
+class TakeEntries(msgspec.Struct, frozen=True):
+    """News of the roster, at once; they verify themselves."""
+
+    entries: bytes
+
+
+class TakeKey(msgspec.Struct, frozen=True):
+    """From a keyholder: be one too."""
+
+    public: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return "TakeKey(...)"
 
 
 class AskJobs(msgspec.Struct, frozen=True):
@@ -307,6 +347,12 @@ PEER = Codec(
         17: Launched,
         18: AskRoster,
         19: RosterPage,
+        24: AskAdmit,
+        25: AskForget,
+        26: AskLeave,
+        27: AskRekey,
+        28: TakeEntries,
+        29: TakeKey,
         32: StreamOut,
         33: StreamAck,
         34: StreamIn,

@@ -38,16 +38,18 @@ from omcore.gossip.outputs import NodeBack, NodeJoined, NodeLeft, NodeLost, Node
 from omcore.insight import Insight
 from omcore.introductions import Introductions
 from omcore.jobs.manager import Jobs
+from omcore.jobs.rename import rename_node
 from omcore.membership import Membership
 from omcore.messages import GOSSIP_KIND, PEER
 from omcore.paths import Paths, make_images, make_private
 from omcore.proclists import ProcessLists
 from omcore.sensors.host import HostSensor
 from omcore.sensors.procs import ProcessSensor
+from omcore.signing import Signing
 from omcore.trail import Trail
 from omcore.transport.base import Failure
 from omcore.transport.zmq_transport import ZmqTransport
-from omcore.trust import rights
+from omcore.trust import renewal, rights
 from omcore.trust.guard import Guard, Verdict
 from omcore.trust.keys import NODE_KEY
 from omcore.trust.passes import Role
@@ -86,9 +88,11 @@ class Node:
         self.warnings: tuple[str, ...] = ()
         self._rng = random.Random(secrets.randbits(64))
         self._tasks: set[asyncio.Task[None]] = set()
+        self.restarting = False
         self.membership = Membership(self)
         self.introductions = Introductions(self)
         self.insight = Insight(self)
+        self.signing = Signing(self)
         self.guard = Guard(self.role, Role.LOOK if config.share == "look" else Role.WORK)
         self.guard.on_cut = self._cut_off
         self.trail = Trail(self, Audit(places.state))
@@ -106,6 +110,7 @@ class Node:
         """Open state, sockets and sensors; find the jobs that went on without us.  Raises `OmError`."""
         read_map(self.config, self.places.config.parent)  # before anything is begun: a wrong line must be mended
         self._lock()
+        await asyncio.to_thread(self._renew)
         first = not (self.places.state / NODE_KEY).exists()
         self.state: State = await asyncio.to_thread(open_state, self.places.state, time.time())
         self.me = self.state.me
@@ -127,7 +132,7 @@ class Node:
         self._build_on_number()
         self.host = HostSensor()
         self.jobs = Jobs(self)
-        self.cluster.on_address = lambda node: self.membership.set_peers()
+        self.cluster.on_address = self.membership.addressed
         await self.membership.changed()
         self._sense()
         await self.jobs.start()
@@ -154,6 +159,19 @@ class Node:
                 "Another engine of yours already runs on this machine.",
                 "Use it: `omview` connects by itself. Or end it first: omview serve --stop",
             ) from None
+
+    def _renew(self) -> None:
+        """Finish what a leave or a rotation of our key began: from now on the new key is this node."""
+        names = renewal.pending(self.places.state)
+        if names is not None:
+            rename_node(self.places, *names)
+            renewal.finish(self.places.state, time.time())
+        renewal.drop(self.places.state)
+
+    def restart(self) -> None:
+        """Begin a new life soon, when this moment's answers are out: `stopping` is set, `restarting` says why."""
+        self.restarting = True
+        asyncio.get_running_loop().call_later(GOODBYE_S, self.stopping.set)
 
     async def close(self) -> None:
         """Stop: peers see us leave, shims and jobs go on."""
@@ -405,6 +423,14 @@ class Node:
             case messages.SignalHere():
                 self.jobs.signal_process(question.key, question.signum)
                 return messages.Nothing()
+            case (
+                messages.AskAdmit()
+                | messages.AskForget()
+                | messages.AskLeave()
+                | messages.TakeEntries()
+                | messages.TakeKey()
+            ):
+                return await self.signing.answer(sender, question)
             case messages.Forward():
                 return messages.Forwarded(await Faces(self).forwarded(question.request))
             case messages.Examine() | messages.CheckNeeds() | messages.Launch():

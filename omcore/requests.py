@@ -13,6 +13,7 @@ from omcore.types import (
     BoardView,
     ClusterView,
     JobId,
+    KeysView,
     MovePlan,
     MoveResult,
     NetView,
@@ -137,7 +138,49 @@ class Join(msgspec.Struct, frozen=True):
 
 
 class Forget(msgspec.Struct, frozen=True):
-    """Remove a node from the cluster for good."""
+    """Remove a node from the cluster for good; `with_invited`: and all that it brought.  Answers one `Text`."""
+
+    node: str
+    with_invited: bool = False
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Leave the cluster; `anyway`: whatever speaks against it.  Answers one `Text`, then the engine starts anew."""
+
+    anyway: bool = False
+
+
+class AskKeys(msgspec.Struct, frozen=True):
+    """Send one `KeysView`."""
+
+
+class ExportKey(msgspec.Struct, frozen=True):
+    """Send the cluster key, sealed with a passphrase, as one `Sealed`."""
+
+    passphrase: str
+
+    def __repr__(self) -> str:
+        return "ExportKey(...)"
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """The content of a backup file."""
+
+    data: bytes
+
+
+class ImportKey(msgspec.Struct, frozen=True):
+    """Become a keyholder by a backup; answers one `Text`."""
+
+    data: bytes
+    passphrase: str
+
+    def __repr__(self) -> str:
+        return "ImportKey(...)"
+
+
+class ShareKey(msgspec.Struct, frozen=True):
+    """Make another node a keyholder; answers one `Text`."""
 
     node: str
 
@@ -286,6 +329,13 @@ CONTROL = Codec(
         34: CloseOutput,
         36: AskBoards,
         37: AskNet,
+        50: Leave,
+        51: AskKeys,
+        52: KeysView,
+        53: ExportKey,
+        54: Sealed,
+        55: ImportKey,
+        56: ShareKey,
         40: ClusterView,
         41: ProcDelta,
         42: MovePlan,

@@ -55,18 +55,47 @@ def settings(name: str = "", listen: tuple[str, ...] = ()) -> tuple[paths.Paths,
     return places, config
 
 
-async def _serve(places: paths.Paths, config: Config, kind: str) -> None:
-    from omcore.node import Node
+class _Lives:
+    """One engine through its lives: whoever leaves a cluster begins anew, in the same process."""
 
-    node = Node(places, config, kind)
-    await node.start()
+    def __init__(self, places: paths.Paths, config: Config, kind: str) -> None:
+        self._new = (places, config, kind)
+        self._alive = False
+
+    async def start(self) -> None:
+        """Begin a life."""
+        from omcore.node import Node
+
+        self.node = Node(*self._new)
+        await self.node.start()
+        self._alive = True
+
+    async def run(self) -> None:
+        """Live until somebody stops the engine."""
+        while True:
+            await self.node.stopping.wait()
+            if not self.node.restarting:
+                return
+            await self.close()
+            await self.start()
+
+    async def close(self) -> None:
+        """End, if it lives."""
+        if self._alive:
+            self._alive = False
+            await self.node.close()
+
+
+async def _serve(places: paths.Paths, config: Config, kind: str) -> None:
+    lives = _Lives(places, config, kind)
+    await lives.start()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.stopping.set)
+        loop.add_signal_handler(number, lambda: lives.node.stopping.set())
     try:
-        await node.stopping.wait()
+        await lives.run()
     finally:
-        await node.close()
+        await lives.close()
 
 
 def serve(name: str = "", listen: tuple[str, ...] = (), daemon: bool = False) -> None:
@@ -156,13 +185,14 @@ async def engine() -> AsyncIterator[str]:
     else:
         yield "user"
         return
-    from omcore.node import Node
-
     places, config = settings()
     log_to(places.engine_log, config.log_level)
-    node = Node(places, config, "embedded")
-    await node.start()
+    lives = _Lives(places, config, "embedded")
+    await lives.start()
+    living = asyncio.create_task(lives.run())
     try:
         yield "embedded"
     finally:
-        await node.close()
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+        await lives.close()

@@ -306,6 +306,35 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Keyholder:
+    """A node that holds the cluster key; `up`: it is heard of."""
+
+    name: str
+    fingerprint: str
+    up: bool
+    me: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeysView:
+    """Who this node is, who may change the membership, and how the roster stands; nothing in it is secret.
+
+    `roster_age_s`: since a keyholder last confirmed the roster; None: not since the start.
+    """
+
+    node: str  # fingerprints
+    cluster: str
+    epoch: int
+    keyholders: tuple[Keyholder, ...]
+    members: int
+    removals: int
+    invitations: int
+    backup: bool  # this key was exported here
+    roster_age_s: float | None = None
+    turns: tuple[str, ...] = ()  # fingerprints of rival new keys: the membership is frozen
+
+
+@dataclass(frozen=True, slots=True)
 class DoctorLine:
     """One finding of `omview doctor`."""
 

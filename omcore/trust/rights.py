@@ -54,6 +54,12 @@ RIGHTS: dict[type, Right] = {
     messages.Nothing: _TALK,
     messages.AskRoster: _TALK,
     messages.RosterPage: _TALK,
+    messages.TakeEntries: _TALK,  # they verify themselves
+    messages.AskLeave: _TALK,  # about oneself
+    messages.AskRekey: _TALK,
+    messages.AskAdmit: Right(WORK, Rate.ORDER, order=True),
+    messages.AskForget: Right(WORK, Rate.ORDER, order=True),
+    messages.TakeKey: Right(WORK, Rate.ORDER, order=True),  # and from a keyholder only, see `omcore.signing`
     # figures, and where nodes are
     messages.AskInfos: _TALK,
     messages.Infos: _TALK,

@@ -18,7 +18,7 @@ from omcore.trust.passes import ENTRY_BYTES, KEYHOLDER, Entry, Grant, Role, clus
 from omcore.types import NodeId
 
 ROSTER = "roster"
-_VERIFIED = "roster.ok"  # digest of the roster file last verified; trusted because the directory is 0700 and ours
+VERIFIED = "roster.ok"  # digest of the roster file last verified; trusted because the directory is 0700 and ours
 _MAGIC = b"OMVROST1"
 _HEADER_BYTES = 8 + 16 + 32
 MAX_ENTRIES = 20_000
@@ -77,6 +77,16 @@ class Roster:
     def keyholders(self, now: float) -> tuple[NodeId, ...]:
         """Members that hold the cluster key."""
         return tuple(e.node for e in self._entries.values() if e.flags & KEYHOLDER and _admits(e, now))
+
+    @property
+    def epoch(self) -> int:
+        """How often the cluster key was replaced."""
+        return max((entry.epoch for entry in self._entries.values()), default=0)
+
+    @property
+    def removals(self) -> int:
+        """Nodes that were removed for good."""
+        return sum(entry.gone for entry in self._entries.values())
 
     def digest(self) -> bytes:
         """16 bytes, equal exactly when two rosters say the same."""
@@ -144,7 +154,7 @@ class Roster:
                 int(now),
                 short_id(bytes.fromhex(inviter)),
                 flags=KEYHOLDER if keyholder else 0,
-                epoch=self._epoch(),
+                epoch=self.epoch,
             ),
         )
 
@@ -163,8 +173,29 @@ class Roster:
                 int(now),
                 short_id(bytes.fromhex(by)),
                 gone=True,
-                epoch=self._epoch(),
+                epoch=self.epoch,
             ),
+        )
+
+    def reissue(self, key: ClusterKey, node: NodeId, now: float, *, flags: int) -> Entry:
+        """Sign the pass of a member anew with other flags. Raises UsageError for a node that is not here."""
+        old = self._entries.get(node)
+        if old is None or old.gone:
+            raise UsageError("that node is not in the roster")
+        return self._issue(key, self._grant(old, now, flags=flags))
+
+    def _grant(self, old: Entry, now: float, *, flags: int | None = None, number: int | None = None) -> Grant:
+        return Grant(
+            old.node,
+            old.number if number is None else number,
+            old.role,
+            self._next_serial(),
+            int(now),
+            old.inviter,
+            gone=old.gone,
+            flags=old.flags if flags is None else flags,
+            epoch=self.epoch,
+            expires=old.expires,
         )
 
     def renumber(self, key: ClusterKey, now: float) -> tuple[Entry, ...]:
@@ -174,29 +205,14 @@ class Roster:
             if member.number == 0:
                 old = self._entries[member.id]
                 number = max(entry.number for entry in self._entries.values()) + 1
-                issued.append(
-                    self._issue(
-                        key,
-                        Grant(
-                            old.node,
-                            number,
-                            old.role,
-                            self._next_serial(),
-                            int(now),
-                            old.inviter,
-                            flags=old.flags,
-                            epoch=self._epoch(),
-                            expires=old.expires,
-                        ),
-                    )
-                )
+                issued.append(self._issue(key, self._grant(old, now, number=number)))
         return tuple(issued)
 
     def save(self, directory: Path) -> None:
         """Write the roster to its file, whole or not at all, and note that it is verified."""
         data = _MAGIC + self.cluster + self.cluster_public + self.export()
         replace_private(directory / ROSTER, data)
-        replace_private(directory / _VERIFIED, _file_digest(data))
+        replace_private(directory / VERIFIED, _file_digest(data))
 
     @classmethod
     def load(cls, directory: Path) -> Roster:
@@ -211,7 +227,7 @@ class Roster:
         roster = cls(data[8:24], data[24:_HEADER_BYTES])
         body = data[_HEADER_BYTES:]
         try:
-            known = read_private(directory / _VERIFIED, 32)
+            known = read_private(directory / VERIFIED, 32)
         except FileNotFoundError:
             known = b""
         if hmac.compare_digest(known, _file_digest(data)):
@@ -221,7 +237,7 @@ class Roster:
             roster.merge(body)
         except (NotTrusted, RemoteProtocolError) as error:
             raise NotTrusted(f"{path} was altered: {error.text}", "restore it from a backup, or join again") from error
-        replace_private(directory / _VERIFIED, _file_digest(data))
+        replace_private(directory / VERIFIED, _file_digest(data))
         return roster
 
     def _issue(self, key: ClusterKey, grant: Grant) -> Entry:
@@ -238,9 +254,6 @@ class Roster:
 
     def _next_serial(self) -> int:
         return max((entry.serial for entry in self._entries.values()), default=0) + 1
-
-    def _epoch(self) -> int:
-        return max((entry.epoch for entry in self._entries.values()), default=0)
 
     def _sorted(self) -> list[bytes]:
         return [self._entries[node].raw for node in sorted(self._entries)]

@@ -49,13 +49,6 @@ class State:
         self.roster = roster
         forget_cluster_key(self.directory)
 
-    def forget_cluster(self, now: float) -> None:
-        """Leave: begin a new cluster of one, with a new node key (the old one stays removed for ever)."""
-        for name in ("roster", "roster.ok", "invites", "node.key", "cluster.key"):
-            (self.directory / name).unlink(missing_ok=True)
-        fresh = open_state(self.directory, now)
-        self.key, self.roster, self.invites = fresh.key, fresh.roster, fresh.invites
-
 
 def node_key(directory: Path) -> NodeKey:
     """The node key of this directory, made if it is missing. Raises NotTrusted."""

@@ -1,4 +1,4 @@
-"""`omview invite`, `join`, `forget`: who belongs to the cluster."""
+"""`omview invite`, `join`, `leave`, `forget`: who belongs to the cluster."""
 
 from __future__ import annotations
 
@@ -57,13 +57,14 @@ async def _join(token: str) -> str:
 
 @click.command()
 @click.argument("node")
+@click.option("--with-invited", is_flag=True, help="And every node that it brought, and that those brought.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def forget(node: str, yes: bool) -> None:
+def forget(node: str, with_invited: bool, yes: bool) -> None:
     """Remove NODE from the cluster for good."""
     name = asyncio.run(_known(node))
     if not yes and not _confirmed(f"{name} can never come back with its present key. Remove it?"):
         raise UsageError(f"{name} was not removed: nobody said yes.", f"without a question: omview forget --yes {name}")
-    click.echo(asyncio.run(_forget(name)))
+    click.echo(asyncio.run(_forget(name, with_invited)))
 
 
 def _confirmed(question: str) -> bool:
@@ -81,6 +82,21 @@ async def _known(node: str) -> str:
         return find_node(await client.snapshot(), node).name
 
 
-async def _forget(node: str) -> str:
+async def _forget(node: str, with_invited: bool) -> str:
     async with await connect() as client:
-        return await client.forget_node(node)
+        return await client.forget_node(node, with_invited)
+
+
+@click.command()
+@click.option("--anyway", is_flag=True, help="Whatever speaks against it: guests here, jobs away, nobody to sign.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def leave(anyway: bool, yes: bool) -> None:
+    """Leave the cluster: the others remove this machine, and it begins anew, alone, with new keys."""
+    if not yes and not _confirmed("This machine's keys are wiped, and it is alone again. Leave the cluster?"):
+        raise UsageError("This machine did not leave: nobody said yes.", "without a question: omview leave --yes")
+    click.echo(asyncio.run(_leave(anyway)))
+
+
+async def _leave(anyway: bool) -> str:
+    async with await connect() as client:
+        return await client.leave(anyway)

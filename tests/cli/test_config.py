@@ -30,6 +30,7 @@ def test_all_keys_are_read_and_documented(tmp_path: Path) -> None:
         peers = ["ash:4820", "[fd00::5]:4820"]
         discover = false
         share = "look"
+        invites = "keyholders"
         max_guests = 0
         log_level = "debug"
         keep_log_bytes = 65536

@@ -41,10 +41,8 @@ async def test_join_see_each_other_and_forget(ash: Engine, birch: Engine) -> Non
         await ash.client.join(token)
     with pytest.raises(UsageError, match="forget itself"):
         await ash.client.forget_node("ash")
-    with pytest.raises(UsageError, match="cluster key"):
+    with pytest.raises(UsageError, match="ash alone holds the cluster key"):
         await birch.client.forget_node("ash")
-    with pytest.raises(UsageError, match="cluster key"):
-        await birch.client.invite()
     assert "birch is removed" in await ash.client.forget_node("birch")
     view = await ash.until(lambda view: len(view.nodes) == 1)
     assert view.events[0].kind == "left"
