@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from omcore import errors, paths, requests
-from omcore.control import frame, peer_uid, read_frame
+from omcore.control import frame, peer_pid, peer_uid, read_frame
 from omcore.errors import EngineUnreachable, NotTrusted, OmError, ProtocolError
 from omcore.types import (
     BoardView,
@@ -32,6 +32,7 @@ from omcore.types import (
     ProcDelta,
     ProcKey,
     RunSpec,
+    SecurityView,
     Series,
 )
 from omcore.wire import MAX_CONTROL_BYTES
@@ -294,6 +295,14 @@ class SocketClient:
     async def keys(self) -> KeysView:
         """Who this node is and who may change the membership."""
         return await self._one(requests.AskKeys(), KeysView)
+
+    async def security(self) -> SecurityView:
+        """What the engine lets others do, where it listens, and what it refused."""
+        return await self._one(requests.AskSecurity(), SecurityView)
+
+    def peer_pid(self) -> int:
+        """The engine's process ID, for looking at it."""
+        return peer_pid(self._writer.get_extra_info("socket"))
 
     async def export_key(self, passphrase: str) -> bytes:
         """The cluster key, sealed with a passphrase."""

@@ -38,6 +38,13 @@ def peer_uid(sock: socket.socket) -> int:
     return uid
 
 
+def peer_pid(sock: socket.socket) -> int:
+    """The process at the other end, as it was when that end listened or connected: for people, it proves nothing."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid: int = CREDENTIALS.unpack(raw)[0]
+    return pid
+
+
 def frame(request: int, message: object) -> bytes:
     """One message as it crosses the control socket."""
     body = CONTROL.encode(message)

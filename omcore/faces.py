@@ -79,6 +79,8 @@ class Faces:
                 await channel.send(requests.Text(await self._node.signing.ask(message)))
             case requests.AskKeys():
                 await channel.send(self._node.signing.view())
+            case requests.AskSecurity():
+                await channel.send(self._node.trail.view())
             case requests.ExportKey():
                 await channel.send(requests.Sealed(await self._node.signing.export(message.passphrase)))
             case requests.Stop():

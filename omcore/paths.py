@@ -130,19 +130,24 @@ def private_fault(path: Path, what: os.stat_result) -> tuple[str, str]:
 
 def is_tmpfs(path: Path, mounts: Path = MOUNTS) -> bool:
     """Whether what is written below `path` stays in memory: the mount that holds it is a tmpfs or ramfs."""
+    return filesystem(path, mounts) in ("tmpfs", "ramfs")
+
+
+def filesystem(path: Path, mounts: Path = MOUNTS) -> str:
+    """The kind of file system that holds `path`, as the kernel calls it; "" where that is not known."""
     target = os.path.realpath(path)
     best, kind = "", ""
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return False
+        return ""
     for line in lines:
         fields, _, tail = line.partition(" - ")
         point = _unescape(fields.split()[4])
         inside = target == point or target.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):  # a later mount on the same point hides the earlier one
             best, kind = point, tail.split()[0]
-    return kind in ("tmpfs", "ramfs")
+    return kind
 
 
 def make_images(paths: Paths) -> Path:

@@ -20,6 +20,7 @@ from omcore.types import (
     ProcDelta,
     ProcKey,
     RunSpec,
+    SecurityView,
     Series,
 )
 from omcore.wire import MAX_CONTROL_BYTES, PROTO, Codec
@@ -152,6 +153,10 @@ class Leave(msgspec.Struct, frozen=True):
 
 class AskKeys(msgspec.Struct, frozen=True):
     """Send one `KeysView`."""
+
+
+class AskSecurity(msgspec.Struct, frozen=True):
+    """Send one `SecurityView`."""
 
 
 class ExportKey(msgspec.Struct, frozen=True):
@@ -336,6 +341,8 @@ CONTROL = Codec(
         54: Sealed,
         55: ImportKey,
         56: ShareKey,
+        57: AskSecurity,
+        58: SecurityView,
         40: ClusterView,
         41: ProcDelta,
         42: MovePlan,

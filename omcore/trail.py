@@ -11,7 +11,7 @@ from omcore import messages, requests
 from omcore.audit import Audit
 from omcore.errors import OmError, ProtocolError
 from omcore.trust.keys import fingerprint
-from omcore.types import NodeId
+from omcore.types import Dropped, NodeId, SecurityView
 from omcore.wire import Codec
 
 if TYPE_CHECKING:
@@ -31,6 +31,22 @@ class Trail:
     def key(self, node: NodeId) -> str:
         """A node's key as people compare it."""
         return fingerprint(bytes.fromhex(node))
+
+    def view(self) -> SecurityView:
+        """What `omview doctor --security` asks the engine."""
+        node = self._node
+        return SecurityView(
+            me=node.me,
+            kind=node.kind,
+            listening=node.membership.listening,
+            share=node.config.share,
+            invites=node.config.invites,
+            discover=node.config.discover,
+            refused=node.transport.stats.refused,
+            dropped=tuple(
+                Dropped(node.cluster.name(key), why.value, count) for (key, why), count in node.guard.dropped.items()
+            ),
+        )
 
     def tick(self) -> None:
         """Once a second: strangers at the door, and what members sent that was not taken."""

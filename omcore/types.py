@@ -335,6 +335,29 @@ class KeysView:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """Messages of a member that were not taken."""
+
+    node: str
+    why: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityView:
+    """What an engine lets others do, where it listens, and what it refused since its start."""
+
+    me: NodeId
+    kind: str
+    listening: tuple[str, ...]
+    share: str
+    invites: str
+    discover: bool
+    refused: int  # connections with a key that nobody admitted
+    dropped: tuple[Dropped, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DoctorLine:
     """One finding of `omview doctor`."""
 

@@ -31,6 +31,7 @@ FACE_MAY = {
     "omcore.client",
     "omcore.config",
     "omcore.doctor",
+    "omcore.doctor_security",
     "omcore.errors",
     "omcore.lab",
     "omcore.paths",

@@ -40,9 +40,18 @@ _ENDED = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
+OLDEST = (4, 3, 5)
+"""Of libzmq; older ones overflow before the login (CVE-2019-13132)."""
+
+
+def library() -> tuple[tuple[int, ...], bool]:
+    """Version of libzmq, and whether it was built with CURVE."""
+    return zmq.zmq_version_info(), bool(zmq.has("curve"))
+
+
 def new_context() -> Context:
     """A context of our own: one I/O thread, one authenticator. Raises TransportError under an old libzmq."""
-    if zmq.zmq_version_info() < (4, 3, 5):
+    if zmq.zmq_version_info() < OLDEST:
         raise TransportError(f"libzmq {zmq.zmq_version()} is too old to be safe", "pip install -U pyzmq")
     return zmq.Context()
 
