@@ -296,6 +296,14 @@ class SocketClient:
         """Who this node is and who may change the membership."""
         return await self._one(requests.AskKeys(), KeysView)
 
+    async def rotate_key(self, node: bool = False) -> str:
+        """Replace the cluster key, or this node's own; answers a sentence."""
+        return (await self._one(requests.RotateKey(node), requests.Text)).text
+
+    async def accept_key(self, fingerprint: str) -> str:
+        """Decide between two rival new cluster keys; answers a sentence."""
+        return (await self._one(requests.AcceptKey(fingerprint), requests.Text)).text
+
     async def security(self) -> SecurityView:
         """What the engine lets others do, where it listens, and what it refused."""
         return await self._one(requests.AskSecurity(), SecurityView)

@@ -75,7 +75,13 @@ class Faces:
                 await self._signal_process(message)
             case requests.Invite() | requests.Join() | requests.Forget():
                 await channel.send(requests.Text(await self._node.membership.ask(message)))
-            case requests.Leave() | requests.ImportKey() | requests.ShareKey():
+            case (
+                requests.Leave()
+                | requests.ImportKey()
+                | requests.ShareKey()
+                | requests.RotateKey()
+                | requests.AcceptKey()
+            ):
                 await channel.send(requests.Text(await self._node.signing.ask(message)))
             case requests.AskKeys():
                 await channel.send(self._node.signing.view())

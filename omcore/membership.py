@@ -104,7 +104,7 @@ class Membership:
         node = self._node
         heard = [info for info in node.cluster.infos.values() if info.serial] if len(nodes) == 1 else []
         known = tuple(random.sample(heard, min(KNOWN, len(heard))))
-        hello = messages.Hello(node.info, known, want, node.state.roster.digest())
+        hello = messages.Hello(node.info, known, want, node.state.roster.digest(), node.confirming.head)
         for key in nodes:
             self._greeted[key] = node.now()
             node.post(key, hello)
@@ -134,6 +134,7 @@ class Membership:
             news = cluster.learn(info) or news
         if message.want:
             self.greet([sender], want=False)
+        self._node.confirming.heard(sender, message.roster, message.head)
         if message.roster != self._node.state.roster.digest() and sender not in self._fetching:
             self._fetching.add(sender)
             self._node.spawn(self._fetch(sender))
@@ -142,17 +143,13 @@ class Membership:
 
     async def _fetch(self, node: NodeId) -> None:
         """Ask for the entries that we may lack; each verifies itself."""
-        roster = self._node.state.roster
         try:
-            page, pages, changed = 0, 1, False
+            page, pages = 0, 1
             while page < pages:
                 answer = await self._node.calls.ask(node, messages.AskRoster(page), messages.RosterPage, 10)
                 pages = min(answer.pages, 100)
-                changed = bool(await asyncio.to_thread(roster.merge, answer.entries)) or changed
+                await self._node.signing.take(answer)
                 page += 1
-            if changed:
-                await self.save_roster()
-                await self.changed()
         except OmError as error:
             log.info("roster not fetched from=%s error=%s", self._node.cluster.name(node), error)
         finally:
@@ -175,7 +172,7 @@ class Membership:
         pages = list(self._node.state.roster.pages())
         if not 0 <= page < len(pages):
             raise UsageError("There is no such page.")
-        return messages.RosterPage(pages[page], len(pages))
+        return messages.RosterPage(pages[page], len(pages), self._node.state.roster.rotation.export())
 
     # -- joining, leaving
 
@@ -250,10 +247,12 @@ class Membership:
             answer = handle_join(
                 state.roster, state.invites, state.cluster_key(), node.me, packet.sender, question, time.time()
             )
-        except (RemoteProtocolError, UsageError, OSError) as error:  # a full disk: the invitation cannot be bound
+        except (RemoteProtocolError, OSError) as error:  # a full disk: the invitation cannot be bound
             log.warning("join refused address=%s error=%s", packet.address, error)
             node.transport.cut(packet)
             return
+        except UsageError as error:
+            answer = JoinRefused(error.text[:300], error.hint[:300])
         if isinstance(answer, NeedsKeyholder):
             node.spawn(self._join_signed(packet, question, answer))
         else:

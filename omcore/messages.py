@@ -20,6 +20,7 @@ class Hello(msgspec.Struct, frozen=True):
     known: tuple[NodeInfo, ...] = ()
     want: bool = False
     roster: bytes = b""  # digest of the sender's roster
+    head: bytes = b""  # the newest word of a keyholder about the roster that the sender has
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class RosterPage(msgspec.Struct, frozen=True):
 
     entries: bytes
     pages: int
+    turns: bytes = b""
 
 
 class AskAdmit(msgspec.Struct, frozen=True):
@@ -84,6 +86,7 @@ class TakeEntries(msgspec.Struct, frozen=True):
     """News of the roster, at once; they verify themselves."""
 
     entries: bytes
+    turns: bytes = b""
 
 
 class TakeKey(msgspec.Struct, frozen=True):
@@ -91,6 +94,7 @@ class TakeKey(msgspec.Struct, frozen=True):
 
     public: bytes
     secret: bytes
+    turns: bytes = b""
 
     def __repr__(self) -> str:
         return "TakeKey(...)"

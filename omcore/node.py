@@ -27,6 +27,7 @@ from omcore.calls import Calls
 from omcore.checkpoint.criu import Criu, find_criu
 from omcore.cluster import Cluster
 from omcore.config import Config
+from omcore.confirming import Confirming
 from omcore.control import ControlServer
 from omcore.discovery.finder import Finder, read_map
 from omcore.errors import ConfigError, NotTrusted, OmError, ProtocolError, RemoteProtocolError
@@ -54,6 +55,7 @@ from omcore.trust.guard import Guard, Verdict
 from omcore.trust.keys import NODE_KEY
 from omcore.trust.passes import Role
 from omcore.trust.state import State, open_state
+from omcore.turning import Turning
 from omcore.types import ClusterView, Drop, JobView, LoadSample, MoveView, NodeId, NodeInfo, NodeState, NodeView
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,8 @@ class Node:
         self.introductions = Introductions(self)
         self.insight = Insight(self)
         self.signing = Signing(self)
+        self.turning = Turning(self)
+        self.confirming = Confirming(self)
         self.guard = Guard(self.role, Role.LOOK if config.share == "look" else Role.WORK)
         self.guard.on_cut = self._cut_off
         self.trail = Trail(self, Audit(places.state))
@@ -133,6 +137,8 @@ class Node:
         self.host = HostSensor()
         self.jobs = Jobs(self)
         self.cluster.on_address = self.membership.addressed
+        self.confirming.start()
+        self.turning.warn()
         await self.membership.changed()
         self._sense()
         await self.jobs.start()
@@ -182,6 +188,8 @@ class Node:
         self.calls.close()
         await self.jobs.close()
         await self._say_goodbye()
+        if self.guard.sure:
+            self.confirming.mark()
         await self.transport.close()
         self.jobs.records.tidy()
         os.close(self._lock_fd)
@@ -390,6 +398,7 @@ class Node:
         )
         self.membership.tick(now)
         self.introductions.tick(now)
+        self.confirming.tick(now)
         self.trail.tick()
         self.jobs.tick(now)  # after those: it writes, and a full disk must not keep them from their turn
         self.processes.mark(self.jobs.roots())
@@ -427,6 +436,7 @@ class Node:
                 messages.AskAdmit()
                 | messages.AskForget()
                 | messages.AskLeave()
+                | messages.AskRekey()
                 | messages.TakeEntries()
                 | messages.TakeKey()
             ):

@@ -155,6 +155,18 @@ class AskKeys(msgspec.Struct, frozen=True):
     """Send one `KeysView`."""
 
 
+class RotateKey(msgspec.Struct, frozen=True):
+    """Replace the cluster key, or this node's own (`node`); answers one `Text`."""
+
+    node: bool = False
+
+
+class AcceptKey(msgspec.Struct, frozen=True):
+    """Of two rival new cluster keys, follow the one with this fingerprint; answers one `Text`."""
+
+    fingerprint: str
+
+
 class AskSecurity(msgspec.Struct, frozen=True):
     """Send one `SecurityView`."""
 
@@ -343,6 +355,8 @@ CONTROL = Codec(
         56: ShareKey,
         57: AskSecurity,
         58: SecurityView,
+        59: RotateKey,
+        60: AcceptKey,
         40: ClusterView,
         41: ProcDelta,
         42: MovePlan,

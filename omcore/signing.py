@@ -17,8 +17,9 @@ from omcore.errors import NotTrusted, OmError, PeerUnreachable, RemoteProtocolEr
 from omcore.trust import renewal
 from omcore.trust.backup import Backup, check_pair, seal, unseal
 from omcore.trust.files import replace_private
-from omcore.trust.keys import ClusterKey, fingerprint, short_id, store_cluster_key
-from omcore.trust.passes import KEYHOLDER, Role
+from omcore.trust.keys import ClusterKey, fingerprint, short_id, store_next_cluster_key
+from omcore.trust.passes import ENTRY_BYTES, KEYHOLDER, Role
+from omcore.trust.roster import PAGE_ENTRIES
 from omcore.types import Keyholder, KeysView, NodeId, NodeState
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Signing:
             removals=roster.removals,
             invitations=len(node.state.invites.live(now)),
             backup=self._has_backup(),
+            roster_age_s=node.confirming.age_s,
+            turns=tuple(turn.fingerprint for turn in roster.rotation.choice),
         )
 
     def refuse_without_keyholder(self) -> None:
@@ -92,45 +95,69 @@ class Signing:
             return PeerUnreachable(f"{names[0]} holds the cluster key and is down.", "Try again when it is up.")
         return PeerUnreachable(f"{', '.join(names)} hold the cluster key and are down.", "Try again when one is up.")
 
-    async def _ask_keyholder(self, question: object) -> bytes:
-        """Entries that a keyholder signed for us."""
+    async def ask_keyholder(self, question: object, but: NodeId | None = None) -> messages.RosterPage:
+        """What a keyholder, `but` this one, signed for us."""
         for key in self.keyholders():
+            if key == but:
+                continue
             try:
                 name = self._node.cluster.name(key)
-                page = await self._node.calls.ask(key, question, messages.RosterPage, ASK_S, name)
+                return await self._node.calls.ask(key, question, messages.RosterPage, ASK_S, name)
             except PeerUnreachable:
                 continue
-            return page.entries
         raise self._nobody_signs()
 
     # -- news of the roster
 
-    async def take(self, entries: bytes) -> bool:
-        """Take in entries from anywhere; True where they were news."""
+    async def take(self, page: messages.RosterPage | messages.TakeEntries) -> bool:
+        """Take in turns and entries from anywhere; True where there was news."""
         node = self._node
-        if not await asyncio.to_thread(node.state.roster.merge, entries):
-            return False
-        await self._changed()
-        return True
+        turned, changed = await asyncio.to_thread(self._merge, page.turns, page.entries)
+        if turned:
+            node.turning.heard()
+        if turned or changed:
+            await self.changed()
+            await self._renumber()
+        return turned or changed
 
-    async def _changed(self) -> None:
+    def _merge(self, turns: bytes, entries: bytes) -> tuple[bool, bool]:
+        roster = self._node.state.roster
+        return bool(turns) and roster.merge_turns(turns, time.time()), bool(roster.merge(entries))
+
+    async def _renumber(self) -> None:
+        """Two keyholders may have given one number twice: the first of those that live gives another one."""
+        node = self._node
+        roster = node.state.roster
+        if all(member.number for member in roster.members(time.time())) or roster.rotation.rival is not None:
+            return
+        key = node.state.cluster_key()
+        if key is not None and node.me == min([node.me, *(k for k in self.keyholders() if self.is_up(k))]):
+            await self.signed(b"".join(entry.raw for entry in roster.renumber(key, time.time())))
+
+    async def changed(self) -> None:
+        """The roster has changed: keep it, and act on it."""
         await self._node.membership.save_roster()
         await self._node.membership.changed()
 
     async def signed(self, entries: bytes) -> None:
         """We have signed something: keep it, and tell the living at once."""
-        await self._changed()
-        self._spread(entries)
+        await self.changed()
+        for key in self._living():
+            self._node.spawn(self._tell(key, entries))
 
-    def _spread(self, entries: bytes) -> None:
-        node = self._node
-        living = [key for key in node.cluster.infos if key != node.me and self.is_up(key)][:SPREAD]
-        for key in living:
-            node.spawn(self._tell(key, entries))
+    async def tell_all(self, entries: bytes) -> None:
+        """Tell the living, and wait until they have heard, or some seconds."""
+        await asyncio.gather(*(self._tell(key, entries) for key in self._living()))
+
+    def _living(self) -> list[NodeId]:
+        return [key for key in self._node.cluster.infos if key != self._node.me and self.is_up(key)][:SPREAD]
 
     async def _tell(self, key: NodeId, entries: bytes) -> None:
+        if len(entries) > PAGE_ENTRIES * ENTRY_BYTES:
+            return  # too much for one message: it hears from our greeting that there is news, and asks for it
+        news = messages.TakeEntries(entries, self._node.state.roster.rotation.export())
         try:
-            await self._node.calls.ask(key, messages.TakeEntries(entries), messages.Nothing, ASK_S)
+            await self._node.calls.ask(key, news, messages.Nothing, ASK_S)
         except OmError as error:
             log.info("news not told to=%s error=%s", self._node.cluster.name(key), error)
 
@@ -145,12 +172,17 @@ class Signing:
                 return await self._import(message.data, message.passphrase)
             case requests.ShareKey():
                 return await self._share(message.node)
+            case requests.RotateKey():
+                turning = self._node.turning
+                return await (turning.rotate_node() if message.node else turning.rotate())
+            case requests.AcceptKey():
+                return await self._node.turning.accept(message.fingerprint)
             case _:
                 raise RemoteProtocolError("that is no request about keys")
 
     async def admit(self, node: NodeId, role: Role) -> None:
         """Have a keyholder sign a pass for a node that used an invitation of ours."""
-        await self.take(await self._ask_keyholder(messages.AskAdmit(node, int(role))))
+        await self.take(await self.ask_keyholder(messages.AskAdmit(node, int(role))))
 
     async def forget(self, key: NodeId, with_invited: bool) -> list[str]:
         """Remove a node for good; returns the names of all that went."""
@@ -158,9 +190,9 @@ class Signing:
         before = {member.id: node.cluster.name(member.id) for member in node.state.roster.members(time.time())}
         if node.state.cluster_key() is None:
             self._refuse_last_keyholder([key])
-            await self.take(await self._ask_keyholder(messages.AskForget(key, with_invited)))
+            await self.take(await self.ask_keyholder(messages.AskForget(key, with_invited), but=key))
         else:
-            await self.signed(self._sign_removals(self._and_invited(key, with_invited), node.me))
+            await self.signed(await self._sign_removals(self._and_invited(key, with_invited), node.me))
         gone = [key for key in before if not node.state.roster.is_member(key, time.time())]
         for key in gone:
             node.cluster.event("left", before[key], "was removed from the cluster")
@@ -188,13 +220,17 @@ class Signing:
                 "Run there: omview key share NODE",
             )
 
-    def _sign_removals(self, going: list[NodeId], by: NodeId) -> bytes:
+    async def _sign_removals(self, going: list[NodeId], by: NodeId) -> bytes:
+        """Signed removals; where a keyholder is among them the cluster key is replaced first, for it knows the old."""
         node = self._node
-        key = self._my_key()
+        self.my_key()
         self._refuse_last_keyholder(going)
-        return b"".join(node.state.roster.forget(key, one, by, time.time()).raw for one in going)
+        if set(going) & set(self.keyholders()):
+            await node.turning.rotate(without=going)
+        return b"".join(node.state.roster.forget(self.my_key(), one, by, time.time()).raw for one in going)
 
-    def _my_key(self) -> ClusterKey:
+    def my_key(self) -> ClusterKey:
+        """The cluster key. Raises UsageError where this node does not hold it."""
         key = self._node.state.cluster_key()
         if key is None:
             raise UsageError("This node does not hold the cluster key.", "Who does: omview key show")
@@ -232,7 +268,7 @@ class Signing:
         try:
             if not self.keyholders() and node.state.cluster_key() is not None:
                 self._refuse_last_keyholder([node.me])
-            await self._ask_keyholder(messages.AskLeave())
+            await self.ask_keyholder(messages.AskLeave())
         except OmError:
             if not anyway:
                 raise
@@ -242,8 +278,7 @@ class Signing:
         if key is None:
             return False
         entry = node.state.roster.forget(key, node.me, node.me, time.time())  # the key's last act
-        living = [other for other in node.cluster.infos if other != node.me and self.is_up(other)]
-        await asyncio.gather(*(self._tell(other, entry.raw) for other in living[:SPREAD]))
+        await self.tell_all(entry.raw)
         return True
 
     # -- copies of the cluster key
@@ -251,7 +286,7 @@ class Signing:
     async def export(self, passphrase: str) -> bytes:
         """The cluster key as a backup file's content."""
         node = self._node
-        key = self._my_key()
+        key = self.my_key()
         data = await asyncio.to_thread(seal, Backup(node.state.roster.cluster, key), passphrase)
         replace_private(node.places.state / BACKUP_MARK, short_id(key.public))
         node.trail.note("key exported", key=fingerprint(key.public))
@@ -274,29 +309,28 @@ class Signing:
         if self._node.state.cluster_key() is not None:
             raise UsageError("This node holds the cluster key already.")
         await self._hold(backup.key, "imported")
-        await self._mark_keyholder(self._node.me)
+        await self.mark_keyholder(self._node.me)
         return "This node holds the cluster key now."
 
     async def _hold(self, key: ClusterKey, how: str) -> None:
         node = self._node
         check_pair(key)
-        try:
-            await asyncio.to_thread(store_cluster_key, node.places.state, key)
-        except FileExistsError:
-            raise UsageError(f"{node.info.name} holds a cluster key already.") from None
+        await asyncio.to_thread(store_next_cluster_key, node.places.state, key)
+        if node.state.cluster_key() is None:  # it is not the cluster's, or not any more
+            raise UsageError(f"{node.info.name} cannot use that cluster key.")
         node.trail.note("key taken", key=fingerprint(key.public), how=how)
 
-    async def _mark_keyholder(self, holder: NodeId) -> None:
+    async def mark_keyholder(self, holder: NodeId) -> None:
         """Let everybody know that a node holds the key: it can be asked, and is missed."""
         roster = self._node.state.roster
         entry = roster.entry(holder)
         if entry is not None and not entry.flags & KEYHOLDER:
-            new = roster.reissue(self._my_key(), holder, time.time(), flags=entry.flags | KEYHOLDER)
+            new = roster.reissue(self.my_key(), holder, time.time(), flags=entry.flags | KEYHOLDER)
             await self.signed(new.raw)
 
     async def _share(self, word: str) -> str:
         node = self._node
-        key = self._my_key()
+        key = self.my_key()
         other = node.cluster.find(word)
         name = node.cluster.name(other)
         if other == node.me or other in self.keyholders():
@@ -304,7 +338,7 @@ class Signing:
         if node.role(other) is not Role.WORK:
             raise UsageError(f"{name} may look only.")
         await node.calls.ask(other, messages.TakeKey(key.public, key.secret), messages.Nothing, ASK_S, name)
-        await self._mark_keyholder(other)
+        await self.mark_keyholder(other)
         node.trail.note("key shared", node=name, key=node.trail.key(other))
         return f"{name} holds the cluster key too."
 
@@ -314,28 +348,32 @@ class Signing:
         """A question of another node about the membership."""
         match question:
             case messages.TakeEntries():
-                await self.take(question.entries)
+                await self.take(question)
                 return messages.Nothing()
             case messages.TakeKey():
-                await self._offered(sender, ClusterKey(question.public, question.secret))
+                await self._offered(sender, question)
                 return messages.Nothing()
             case messages.AskAdmit():
                 entries = await self._admit_for(sender, question)
             case messages.AskForget():
                 entries = await self._forget_for(sender, question)
             case messages.AskLeave():
-                entries = self._sign_removals([sender], sender)
-                self._node.spawn(self._gone(sender, entries))
+                entries = await self._sign_removals([sender], sender)
+                self._node.spawn(self._gone(sender, entries, "has left the cluster"))
+            case messages.AskRekey():
+                entries = self._node.turning.rekey_for(sender, _checked(question.node))
+                self._node.spawn(self._gone(sender, entries, "has a new key"))
             case _:
                 raise RemoteProtocolError("no question about the membership")
-        return messages.RosterPage(entries, 1)
+        return messages.RosterPage(entries, 1, self._node.state.roster.rotation.export())
 
-    async def _offered(self, sender: NodeId, key: ClusterKey) -> None:
+    async def _offered(self, sender: NodeId, offer: messages.TakeKey) -> None:
+        await self.take(messages.TakeEntries(b"", offer.turns))
         roster = self._node.state.roster
-        if sender not in roster.keyholders(time.time()) or key.public != roster.cluster_public:
+        if sender not in roster.keyholders(time.time()) or offer.public != roster.cluster_public:
             raise NotTrusted("Only a keyholder can share the cluster key.")
         if self._node.state.cluster_key() is None:
-            await self._hold(key, f"from {self._node.cluster.name(sender)}")
+            await self._hold(ClusterKey(offer.public, offer.secret), f"from {self._node.cluster.name(sender)}")
 
     def _allow(self, sender: NodeId) -> None:
         """A keyholder signs for members as far as its owner wants it, and a few times an hour."""
@@ -357,7 +395,7 @@ class Signing:
     async def _admit_for(self, sender: NodeId, question: messages.AskAdmit) -> bytes:
         node = self._node
         roster = node.state.roster
-        key = self._my_key()
+        key = self.my_key()
         entry = roster.entry(_checked(question.node))
         if entry is None or entry.gone:
             self._allow(sender)
@@ -371,7 +409,7 @@ class Signing:
         key = _checked(question.node)
         if sender == key:
             raise UsageError("A node cannot forget itself.", "omview leave")
-        self._my_key()
+        self.my_key()
         entry = node.state.roster.entry(key)
         if entry is not None and entry.gone:
             return entry.raw
@@ -379,19 +417,19 @@ class Signing:
             raise UsageError(f"{node.info.name} does not remove itself.", f"Run on {node.info.name}: omview leave")
         self._allow(sender)
         name = node.cluster.name(key)
-        entries = self._sign_removals(self._and_invited(key, question.with_invited), sender)
+        entries = await self._sign_removals(self._and_invited(key, question.with_invited), sender)
         await self.signed(entries)
         node.cluster.event("left", name, f"was removed by {node.cluster.name(sender)}")
         node.trail.note("forgotten", node=name, key=node.trail.key(key), via=node.cluster.name(sender))
         return entries
 
-    async def _gone(self, leaver: NodeId, entries: bytes) -> None:
+    async def _gone(self, leaver: NodeId, entries: bytes, how: str) -> None:
         """The answer first, then the cut."""
         node = self._node
         name = node.cluster.name(leaver)
         await asyncio.sleep(FAREWELL_S)
         await self.signed(entries)
-        node.cluster.event("left", name, "has left the cluster")
+        node.cluster.event("left", name, how)
         node.trail.note("forgotten", node=name, key=node.trail.key(leaver), via="itself")
 
 

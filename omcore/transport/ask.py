@@ -88,6 +88,6 @@ async def join(
         except PeerUnreachable as error:
             failure = error
             continue
-        state.adopt(accept_joined(token, answer, state.me))
+        state.adopt(accept_joined(token, answer, state.me, now))
         return address
     raise failure

@@ -46,8 +46,9 @@ class Joined(msgspec.Struct, frozen=True, tag="joined", array_like=True):
     """Admitted: the newcomer's own entry, the cluster's key, and as much of the roster as one message holds."""
 
     entry: bytes
-    cluster_public: bytes
+    cluster_public: bytes  # the first one: it names the cluster
     roster: bytes
+    turns: bytes = b""
 
 
 class JoinRefused(msgspec.Struct, frozen=True, tag="refused", array_like=True):
@@ -199,7 +200,7 @@ def handle_join(
     if entry.gone:
         return JoinRefused("this node was removed from the cluster", "ask for a new invitation")
     page = next(iter(roster.pages()))
-    return Joined(entry.raw, roster.cluster_public, page)
+    return Joined(entry.raw, roster.first_public, page, roster.rotation.export())
 
 
 def make_join(key: NodeKey, name: str, version: str, addresses: tuple[str, ...]) -> bytes:
@@ -218,7 +219,7 @@ def check_token(token: Token, roster: Roster, now: float) -> None:
         )
 
 
-def accept_joined(token: Token, answer: bytes, me: NodeId) -> Roster:
+def accept_joined(token: Token, answer: bytes, me: NodeId, now: float) -> Roster:
     """The roster the inviter sent, proven to be the token's cluster and to admit `me`; not yet saved.
 
     Raises NotTrusted (refused, or not what the token promised) or RemoteProtocolError.
@@ -232,6 +233,7 @@ def accept_joined(token: Token, answer: bytes, me: NodeId) -> Roster:
     if entry.node != me or entry.gone:
         raise NotTrusted("The answer admits another node, not this one")
     roster = Roster(token.cluster, joined.cluster_public)
+    roster.merge_turns(joined.turns, now)
     roster.merge(joined.roster)
     roster.merge(joined.entry)
     if roster.entry(me) is None or roster.entry(me) != entry:

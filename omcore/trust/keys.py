@@ -18,6 +18,7 @@ from omcore.types import NodeId
 
 NODE_KEY = "node.key"
 CLUSTER_KEY = "cluster.key"
+NEXT_CLUSTER_KEY = "cluster.key.next"
 KEY_BYTES = 32
 _NODE_MAGIC = b"OMVNODE1"
 _CLUSTER_MAGIC = b"OMVCLUS1"
@@ -130,6 +131,24 @@ def store_cluster_key(directory: Path, key: ClusterKey) -> None:
     _store(directory / CLUSTER_KEY, _CLUSTER_MAGIC, key.public, key.secret)
 
 
+def store_next_cluster_key(directory: Path, key: ClusterKey) -> None:
+    """Keep a key that will be the cluster's: before the turn to it is known anywhere, so that a crash loses nothing."""
+    (directory / NEXT_CLUSTER_KEY).unlink(missing_ok=True)
+    _store(directory / NEXT_CLUSTER_KEY, _CLUSTER_MAGIC, key.public, key.secret)
+
+
+def take_next_cluster_key(directory: Path, public: bytes) -> ClusterKey | None:
+    """If the key kept for later is the cluster's by now, let it take the old one's place."""
+    try:
+        found, secret = _load(directory / NEXT_CLUSTER_KEY, _CLUSTER_MAGIC)
+    except FileNotFoundError:
+        return None
+    if found != public:
+        return None
+    (directory / NEXT_CLUSTER_KEY).replace(directory / CLUSTER_KEY)
+    return ClusterKey(found, secret)
+
+
 def load_cluster_key(directory: Path) -> ClusterKey | None:
     """The cluster key if this node holds it. Raises NotTrusted if the file is not to be trusted."""
     try:
@@ -141,4 +160,5 @@ def load_cluster_key(directory: Path) -> ClusterKey | None:
 
 def forget_cluster_key(directory: Path) -> None:
     """Give up being a keyholder (after joining another cluster)."""
-    (directory / CLUSTER_KEY).unlink(missing_ok=True)
+    for name in (CLUSTER_KEY, NEXT_CLUSTER_KEY):
+        (directory / name).unlink(missing_ok=True)

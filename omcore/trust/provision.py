@@ -10,10 +10,11 @@ from omcore.trust.keys import NodeKey
 from omcore.trust.passes import Role
 from omcore.trust.roster import Roster
 from omcore.trust.state import State, node_key, open_state
+from omcore.trust.turns import TURN_BYTES
 from omcore.types import NodeId
 
 _BUNDLE_MAGIC = b"OMVBUND1"
-_HEADER_BYTES = 8 + 16 + 32
+_HEADER_BYTES = 8 + 16 + 32 + 2
 
 
 def provision(directories: Sequence[Path], now: float) -> tuple[NodeId, ...]:
@@ -49,7 +50,10 @@ def admit_remote(state: State, node: NodeId, now: float, role: Role = Role.WORK)
     if not state.roster.is_member(node, now):
         state.roster.admit(key, node, state.me, now, role)
         state.roster.save(state.directory)
-    return _BUNDLE_MAGIC + state.roster.cluster + state.roster.cluster_public + state.roster.export()
+    roster = state.roster
+    turns = roster.rotation.export()
+    count = (len(turns) // TURN_BYTES).to_bytes(2, "big")
+    return _BUNDLE_MAGIC + roster.cluster + roster.first_public + count + turns + roster.export()
 
 
 def install_bundle(directory: Path, bundle: bytes, now: float) -> NodeId:
@@ -57,8 +61,10 @@ def install_bundle(directory: Path, bundle: bytes, now: float) -> NodeId:
     if len(bundle) < _HEADER_BYTES or bundle[:8] != _BUNDLE_MAGIC:
         raise RemoteProtocolError("that is no bundle of omview add")
     key = node_key(directory)
-    roster = Roster(bundle[8:24], bundle[24:_HEADER_BYTES])
-    roster.merge(bundle[_HEADER_BYTES:])
+    roster = Roster(bundle[8:24], bundle[24:56])
+    end = _HEADER_BYTES + int.from_bytes(bundle[56:_HEADER_BYTES], "big") * TURN_BYTES
+    roster.merge_turns(bundle[_HEADER_BYTES:end], now)
+    roster.merge(bundle[end:])
     if not roster.is_member(key.id, now):
         raise UsageError("the bundle does not admit this node")
     if (directory / "roster").exists():
@@ -69,6 +75,7 @@ def install_bundle(directory: Path, bundle: bytes, now: float) -> NodeId:
         if state.roster.cluster != roster.cluster:
             state.adopt(roster)
         else:
+            state.roster.merge_turns(roster.rotation.export(), now)
             state.roster.merge(roster.export())
             state.roster.save(directory)
     else:

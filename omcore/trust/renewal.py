@@ -11,8 +11,9 @@ from pathlib import Path
 
 from omcore.trust.files import private_directory, replace_private
 from omcore.trust.invites import INVITES
-from omcore.trust.keys import CLUSTER_KEY, NODE_KEY, NodeKey, create_node_key, load_node_key
+from omcore.trust.keys import CLUSTER_KEY, NEXT_CLUSTER_KEY, NODE_KEY, NodeKey, create_node_key, load_node_key
 from omcore.trust.roster import ROSTER, VERIFIED, Roster
+from omcore.trust.rotation import TURNS
 from omcore.types import NodeId
 
 NEXT = "next"
@@ -62,7 +63,7 @@ def finish(directory: Path, now: float) -> None:
     except FileNotFoundError:
         stays = False
     if not stays:
-        for name in (CLUSTER_KEY, INVITES, VERIFIED, ROSTER):
+        for name in (CLUSTER_KEY, NEXT_CLUSTER_KEY, INVITES, TURNS, VERIFIED, ROSTER):
             (directory / name).unlink(missing_ok=True)
     (directory / NEXT / NODE_KEY).replace(directory / NODE_KEY)
     drop(directory)

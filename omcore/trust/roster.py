@@ -1,13 +1,16 @@
 """The roster: the set of signed passes and removals that every node of a cluster holds and passes on.
 
-Merging is commutative, associative and idempotent, so any order of gossip gives the same roster.
+Merging is commutative, associative and idempotent, so any order of gossip gives the same roster.  With each turn of the
+cluster key all entries are signed anew; until that is over (`open`) the entries of the epoch before count as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +18,8 @@ from omcore.errors import NotTrusted, RemoteProtocolError, UsageError
 from omcore.trust.files import read_private, replace_private
 from omcore.trust.keys import ClusterKey, short_id
 from omcore.trust.passes import ENTRY_BYTES, KEYHOLDER, Entry, Grant, Role, cluster_id, parse, sign, verify
+from omcore.trust.rotation import Rotation
+from omcore.trust.turns import Turn, sign_turn
 from omcore.types import NodeId
 
 ROSTER = "roster"
@@ -34,13 +39,15 @@ class Member(NamedTuple):
 
 
 class Roster:
-    """Passes and removals of one cluster; every entry in it was verified."""
+    """Passes and removals of one cluster; every entry in it was verified.  `first_public`: the key it began with."""
 
-    def __init__(self, cluster: bytes, cluster_public: bytes) -> None:
+    def __init__(self, cluster: bytes, first_public: bytes) -> None:
         self.cluster = cluster
-        self.cluster_public = cluster_public
+        self.rotation = Rotation(cluster, first_public)
         self._entries: dict[NodeId, Entry] = {}
         self._digest: bytes | None = None
+        self.max_serial = 0  # the newest entry's
+        self._changing = threading.Lock()
 
     @classmethod
     def new(cls, cluster_public: bytes) -> Roster:
@@ -50,6 +57,16 @@ class Roster:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def first_public(self) -> bytes:
+        """The key that the cluster is named by."""
+        return self.rotation.publics[0]
+
+    @property
+    def cluster_public(self) -> bytes:
+        """The key that signs now."""
+        return self.rotation.publics[-1]
+
     def entry(self, node: NodeId) -> Entry | None:
         """What the roster says of `node`, pass or removal."""
         return self._entries.get(node)
@@ -57,7 +74,7 @@ class Roster:
     def members(self, now: float) -> tuple[Member, ...]:
         """The nodes admitted at wall-clock time `now` (seconds), by number."""
         holder: dict[int, Entry] = {}
-        live = [entry for entry in self._entries.values() if _admits(entry, now)]
+        live = [entry for entry in self._entries.values() if self._admits(entry, now)]
         for entry in live:
             other = holder.get(entry.number)
             if other is None or (entry.serial, entry.node) < (other.serial, other.node):
@@ -72,16 +89,21 @@ class Roster:
     def is_member(self, node: NodeId, now: float) -> bool:
         """Whether `node` is admitted at wall-clock time `now`."""
         entry = self._entries.get(node)
-        return entry is not None and _admits(entry, now)
+        return entry is not None and self._admits(entry, now)
 
     def keyholders(self, now: float) -> tuple[NodeId, ...]:
         """Members that hold the cluster key."""
-        return tuple(e.node for e in self._entries.values() if e.flags & KEYHOLDER and _admits(e, now))
+        return tuple(e.node for e in self._entries.values() if e.flags & KEYHOLDER and self._admits(e, now))
 
     @property
     def epoch(self) -> int:
         """How often the cluster key was replaced."""
-        return max((entry.epoch for entry in self._entries.values()), default=0)
+        return self.rotation.epoch
+
+    @property
+    def open(self) -> bool:
+        """Whether entries of the epoch before count as well."""
+        return self.rotation.open
 
     @property
     def removals(self) -> int:
@@ -91,9 +113,10 @@ class Roster:
     def digest(self) -> bytes:
         """16 bytes, equal exactly when two rosters say the same."""
         if self._digest is None:
-            state = hashlib.blake2b(self.cluster_public, digest_size=16, person=b"omview-roster")
-            for raw in self._sorted():
-                state.update(raw)
+            state = hashlib.blake2b(self.rotation.export(), digest_size=16, person=b"omview-roster")
+            for raw in self._sorted():  # what is left of the epoch before is no part of it: it is about to go
+                if parse(raw).epoch == self.epoch:
+                    state.update(raw)
             self._digest = state.digest()
         return self._digest
 
@@ -110,6 +133,7 @@ class Roster:
     def merge(self, data: bytes) -> tuple[Entry, ...]:
         """Take in entries from anywhere, all or none; returns those that changed something.
 
+        Entries of an epoch that is over are passed over, and while two turns are rivals all are.
         Only entries that would change something are verified. Raises RemoteProtocolError for bad bytes, NotTrusted
         for an entry the cluster key did not sign or that is of another cluster; then nothing has changed.
         """
@@ -120,15 +144,83 @@ class Roster:
             entry = parse(data[start : start + ENTRY_BYTES])
             if entry.cluster != self.cluster:
                 raise NotTrusted("a roster entry of another cluster")
+            if self.rotation.rival is not None or entry.epoch < self.rotation.oldest:
+                continue
             known = self._entries.get(entry.node)
             if (known is None or entry.raw != known.raw) and entry.beats(known) and entry.beats(newest.get(entry.node)):
                 newest[entry.node] = entry
         changed = list(newest.values())
         if len(self._entries | newest) > MAX_ENTRIES:
             raise RemoteProtocolError(f"a roster of more than {MAX_ENTRIES} entries")
-        verify(changed, self.cluster, self.cluster_public)
+        for epoch in {entry.epoch for entry in changed}:
+            if epoch > self.epoch:
+                raise NotTrusted("a roster entry under a cluster key that this node has not heard of")
+            verify([e for e in changed if e.epoch == epoch], self.cluster, self.rotation.publics[epoch])
         self._take(changed)
         return tuple(changed)
+
+    # -- turns of the cluster key
+
+    def merge_turns(self, data: bytes, now: float) -> bool:
+        """Take in turns from anywhere; True where one was news. Two different ones to one epoch freeze the roster.
+
+        Raises RemoteProtocolError or NotTrusted for what is no turn of this cluster's key.
+        """
+        news = self.rotation.merge(data, self.export(), now)
+        if news:
+            self._digest = None
+        return news
+
+    def rotate(self, old: ClusterKey, new: ClusterKey, me: NodeId, now: float) -> Turn:
+        """Hand over to a new key, and sign every entry anew with it; `me` is the one keyholder at first."""
+        self._check_key(old)
+        turn = sign_turn(old, new, self.cluster, self.epoch + 1, now)
+        self.merge_turns(turn.raw, now)
+        serial = self.max_serial
+        grants = [
+            replace(self._grant(entry, now, flags=KEYHOLDER if entry.node == me else 0), serial=serial + number)
+            for number, entry in enumerate(self._entries.values(), 1)
+        ]
+        self._take([sign(new, self.cluster, grant) for grant in grants])
+        return turn
+
+    def close_turn(self) -> bool:
+        """The key before is over: what it alone signed does not count any more. True where that was news."""
+        if not self.rotation.open:
+            return False
+        self.rotation.open = False
+        self._entries = {node: entry for node, entry in self._entries.items() if entry.epoch == self.epoch}
+        self._digest = None
+        return True
+
+    def accept_turn(self, word: str, now: float) -> Turn:
+        """A person decides between two rival turns by the new key's fingerprint. Raises UsageError.
+
+        If it is not the one that was followed so far, the entries are again those from before it.
+        """
+        turn, before = self.rotation.accept(word, now)
+        if before is not None:
+            self._entries = {}
+            self._take([parse(before[at : at + ENTRY_BYTES]) for at in range(0, len(before), ENTRY_BYTES)])
+        self._digest = None
+        return turn
+
+    def rekey(self, key: ClusterKey, old: NodeId, new: NodeId, now: float) -> tuple[Entry, Entry]:
+        """A member has a new key: remove the old one, admit the new one under the same number.
+
+        Raises UsageError where the old one is no member, or the new one was here before.
+        """
+        entry = self._entries.get(old)
+        if entry is None or entry.gone or new in self._entries:
+            raise UsageError("that key cannot be replaced by that one")
+        gone = self.forget(key, old, old, now)
+        return gone, self._issue(
+            key,
+            Grant(
+                new, entry.number, entry.role, self._next_serial(), int(now), entry.inviter,
+                flags=entry.flags, epoch=self.epoch, expires=entry.expires,
+            ),
+        )  # fmt: skip
 
     def admit(
         self,
@@ -210,7 +302,8 @@ class Roster:
 
     def save(self, directory: Path) -> None:
         """Write the roster to its file, whole or not at all, and note that it is verified."""
-        data = _MAGIC + self.cluster + self.cluster_public + self.export()
+        self.rotation.save(directory)
+        data = _MAGIC + self.cluster + self.first_public + self.export()
         replace_private(directory / ROSTER, data)
         replace_private(directory / VERIFIED, _file_digest(data))
 
@@ -226,6 +319,7 @@ class Roster:
             raise NotTrusted(f"{path} is damaged or cut short", "restore it from a backup, or join again")
         roster = cls(data[8:24], data[24:_HEADER_BYTES])
         body = data[_HEADER_BYTES:]
+        roster.rotation.load(directory)
         try:
             known = read_private(directory / VERIFIED, 32)
         except FileNotFoundError:
@@ -241,26 +335,38 @@ class Roster:
         return roster
 
     def _issue(self, key: ClusterKey, grant: Grant) -> Entry:
-        if key.public != self.cluster_public:
-            raise NotTrusted("the cluster key here is not this cluster's", "ask a keyholder")
+        self._check_key(key)
         entry = sign(key, self.cluster, grant)
         self._take([entry])
         return entry
 
+    def _check_key(self, key: ClusterKey) -> None:
+        if key.public != self.cluster_public:
+            raise NotTrusted("the cluster key here is not this cluster's", "ask a keyholder")
+        if self.rotation.rival is not None:
+            raise UsageError(
+                "Two new cluster keys were announced, so the membership is frozen.",
+                "Find out which is right (omview key show), then on every node: omview key accept FINGERPRINT",
+            )
+
     def _take(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            self._entries[entry.node] = entry
-        self._digest = None
+        with self._changing:  # pages are merged in threads while others read
+            found = dict(self._entries)
+            for entry in entries:
+                if entry.beats(found.get(entry.node)):
+                    found[entry.node] = entry
+                self.max_serial = max(self.max_serial, entry.serial)
+            self._entries = found
+            self._digest = None
 
     def _next_serial(self) -> int:
-        return max((entry.serial for entry in self._entries.values()), default=0) + 1
+        return self.max_serial + 1
+
+    def _admits(self, entry: Entry, now: float) -> bool:
+        return not entry.gone and entry.epoch >= self.rotation.oldest and (entry.expires == 0 or now < entry.expires)
 
     def _sorted(self) -> list[bytes]:
         return [self._entries[node].raw for node in sorted(self._entries)]
-
-
-def _admits(entry: Entry, now: float) -> bool:
-    return not entry.gone and (entry.expires == 0 or now < entry.expires)
 
 
 def _file_digest(data: bytes) -> bytes:

@@ -19,6 +19,7 @@ from omcore.trust.keys import (
     load_cluster_key,
     load_node_key,
     store_cluster_key,
+    take_next_cluster_key,
 )
 from omcore.trust.roster import Roster
 from omcore.types import NodeId
@@ -41,7 +42,9 @@ class State:
     def cluster_key(self) -> ClusterKey | None:
         """The cluster key, read anew at each use so that it does not stay in memory; None: not a keyholder."""
         key = load_cluster_key(self.directory)
-        return key if key and key.public == self.roster.cluster_public else None
+        if key and key.public == self.roster.cluster_public:
+            return key
+        return take_next_cluster_key(self.directory, self.roster.cluster_public)
 
     def adopt(self, roster: Roster) -> None:
         """Become a member of another cluster: its roster replaces ours, and our own cluster's key goes."""

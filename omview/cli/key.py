@@ -133,6 +133,30 @@ async def _share(node: str) -> str:
         return await client.share_key(node)
 
 
+@key.command()
+@click.option("--node", is_flag=True, help="This node's own key instead; its engine starts anew with it.")
+def rotate(node: bool) -> None:
+    """Replace the cluster key: the old one signs nothing any more once all living nodes have heard, or in 24 hours."""
+    click.echo(asyncio.run(_rotate(node)))
+
+
+async def _rotate(node: bool) -> str:
+    async with await connect() as client:
+        return await client.rotate_key(node)
+
+
+@key.command()
+@click.argument("fingerprint")
+def accept(fingerprint: str) -> None:
+    """Of two new cluster keys that were announced, follow the one with FINGERPRINT. To be said on every node."""
+    click.echo(asyncio.run(_accept(fingerprint)))
+
+
+async def _accept(fingerprint: str) -> str:
+    async with await connect() as client:
+        return await client.accept_key(fingerprint)
+
+
 def _passphrase(confirm: bool) -> str:
     """Asked at the terminal; from a pipe the first line counts. Never an argument: ps would show it."""
     if not sys.stdin.isatty():

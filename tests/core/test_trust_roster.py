@@ -57,9 +57,13 @@ def test_at_equality_the_removal_wins(roster: Roster, key: ClusterKey, nodes: li
     gone = sign(key, roster.cluster, Grant(nodes[0], 1, Role.WORK, 7, int(NOW), bytes(16), gone=True))
     roster.merge(here.raw + gone.raw)
     assert not roster.is_member(nodes[0], NOW)
-    newer = sign(key, roster.cluster, Grant(nodes[0], 1, Role.WORK, 1, int(NOW), bytes(16), epoch=1))
-    roster.merge(newer.raw)
+    new = generate_cluster_key()
+    roster.rotate(key, new, nodes[1], NOW)
+    newer = sign(new, roster.cluster, Grant(nodes[0], 1, Role.WORK, 99, int(NOW), bytes(16), epoch=1))
+    older = sign(key, roster.cluster, Grant(nodes[0], 1, Role.WORK, 100, int(NOW), bytes(16)))
+    roster.merge(newer.raw + older.raw)
     assert roster.is_member(nodes[0], NOW)
+    assert roster.entry(nodes[0]) == newer
 
 
 def test_any_order_of_entries_gives_the_same_roster(roster: Roster, key: ClusterKey, nodes: list[NodeId]) -> None:

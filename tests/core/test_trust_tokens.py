@@ -97,7 +97,7 @@ def test_join_gives_a_roster_the_newcomer_can_check(inviter: State, newcomer: St
     text = invite(inviter, Role.LOOK)
     answer = ask(inviter, text, newcomer.me)
     assert isinstance(answer, Joined)
-    newcomer.adopt(accept_joined(parse_token(text, NOW), encode(answer), newcomer.me))
+    newcomer.adopt(accept_joined(parse_token(text, NOW), encode(answer), newcomer.me, NOW))
     again = open_state(newcomer.directory, NOW)
     assert again.roster.digest() == inviter.roster.digest()
     assert [(m.number, m.role) for m in again.roster.members(NOW)] == [(1, Role.WORK), (2, Role.LOOK)]
@@ -167,9 +167,9 @@ def test_newcomer_refuses_an_answer_that_is_not_what_the_token_promised(
     mixed = Joined(other.entry, inviter.roster.cluster_public, b"")
     for answer in (other, somebody_else, mixed, JoinRefused("no")):
         with pytest.raises(NotTrusted):
-            accept_joined(token, encode(answer), newcomer.me)
+            accept_joined(token, encode(answer), newcomer.me, NOW)
     with pytest.raises(RemoteProtocolError):
-        accept_joined(token, b"\x93\x00", newcomer.me)
+        accept_joined(token, b"\x93\x00", newcomer.me, NOW)
 
 
 @given(st.binary(max_size=200))

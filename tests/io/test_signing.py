@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
@@ -12,7 +11,7 @@ from omcore.errors import NotTrusted, OmError, PeerUnreachable, UsageError
 from omcore.paths import SHARED_MEMORY
 from omcore.trust.keys import CLUSTER_KEY, NODE_KEY
 from omcore.types import ClusterView
-from tests.io.enginekit import Engine, ash, birch, cedar, root
+from tests.io.enginekit import Engine, ash, birch, cedar, meet, root, seen
 
 __all__ = ["ash", "birch", "cedar", "root"]  # fixtures
 
@@ -21,14 +20,6 @@ pytestmark = [
     pytest.mark.skipif(not os.access(SHARED_MEMORY, os.W_OK), reason="images need a tmpfs"),
 ]
 PASSPHRASE = "correct horse"
-
-
-async def meet(*engines: Engine) -> None:
-    """All join the first one's cluster."""
-    for engine in engines[1:]:
-        await engine.client.join(await engines[0].client.invite())
-    for engine in engines:
-        await engine.names(*(other.config.name for other in engines))
 
 
 def alone(view: ClusterView) -> bool:
@@ -138,8 +129,8 @@ async def test_a_shared_key_signs_and_only_keyholders_share_it(ash: Engine, birc
     assert await ash.client.share_key("birch") == "birch holds the cluster key too."
     with pytest.raises(UsageError, match="already"):
         await ash.client.share_key("birch")
-    view = await birch.client.keys()
-    assert [holder.name for holder in view.keyholders] == ["ash", "birch"]
+    await seen(birch, lambda: len(birch.node.state.roster.keyholders(0)) == 2)
+    assert [holder.name for holder in (await birch.client.keys()).keyholders] == ["ash", "birch"]
     assert (birch.places.state / CLUSTER_KEY).stat().st_mode & 0o777 == 0o600
     await birch.client.forget_node("cedar")  # with its own signature
     await ash.names("ash", "birch")
@@ -162,9 +153,7 @@ async def test_a_backup_makes_a_keyholder_and_nothing_else_does(ash: Engine, bir
         await birch.client.import_key(data, "wrong horse")
     assert "holds the cluster key now" in await birch.client.import_key(data, PASSPHRASE)
     assert [holder.name for holder in (await birch.client.keys()).keyholders] == ["ash", "birch"]
-    async with asyncio.timeout(20):
-        while len(ash.node.state.roster.keyholders(0)) < 2:
-            await ash.node.changed.wait()
+    await seen(ash, lambda: len(ash.node.state.roster.keyholders(0)) == 2)
     assert {"key exported"} <= {line["event"] for line in ash.audit()}
     text = (ash.places.state / "audit.log").read_text() + (birch.places.state / "audit.log").read_text()
     assert PASSPHRASE not in text
