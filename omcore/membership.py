@@ -130,6 +130,8 @@ class Membership:
             raise RemoteProtocolError("a Hello in another's name")
         cluster = self._node.cluster
         news = cluster.learn(message.info, itself=True)
+        for info in (info for info in message.known[:256] if info.id == self._node.me):
+            self._node.heard_of_me(sender, info)
         for info in message.known[:256] if self._node.role(sender) is Role.WORK else ():
             news = cluster.learn(info) or news
         if message.want:

@@ -47,6 +47,7 @@ from omcore.proclists import ProcessLists
 from omcore.sensors.host import HostSensor
 from omcore.sensors.procs import ProcessSensor
 from omcore.signing import Signing
+from omcore.text import clean
 from omcore.trail import Trail
 from omcore.transport.base import Failure
 from omcore.transport.zmq_transport import ZmqTransport
@@ -56,6 +57,7 @@ from omcore.trust.keys import NODE_KEY
 from omcore.trust.passes import Role
 from omcore.trust.state import State, open_state
 from omcore.turning import Turning
+from omcore.twin import Twin, Twins
 from omcore.types import ClusterView, Drop, JobView, LoadSample, MoveView, NodeId, NodeInfo, NodeState, NodeView
 
 log = logging.getLogger(__name__)
@@ -65,13 +67,14 @@ GOSSIP_LEAST_S = 0.02  # between two ticks
 MOVES_TOLD = 20  # to other nodes, the newest
 MOVES_SILENT_S = 10.0  # a move of which nothing was heard for so long is not shown as running
 WATCH_MOVES_S = 0.15
+TWIN = "another engine uses this node's key: on a copied disk, remove the state directory before the first start"
 NO = {
     Verdict.ROLE: "{name} lets your node look only.",
     Verdict.SHARE: "{name} lets other nodes look only (share = look).",
     Verdict.UNSURE: "{name} was started a moment ago and does not know yet whether its roster is current.",
 }
 NO_HINT = {
-    Verdict.ROLE: "Its pass says so; a keyholder can invite it anew: omview invite",
+    Verdict.ROLE: "Its pass says so. It may leave, and join again with an invitation without --look.",
     Verdict.SHARE: "Its owner can change that in its config.toml.",
     Verdict.UNSURE: "Try again when a keyholder is up: omview key show",
 }
@@ -97,6 +100,7 @@ class Node:
         self.signing = Signing(self)
         self.turning = Turning(self)
         self.confirming = Confirming(self)
+        self.twins = Twins()
         self.guard = Guard(self.role, Role.LOOK if config.share == "look" else Role.WORK)
         self.guard.on_cut = self._cut_off
         self.trail = Trail(self, Audit(places.state))
@@ -125,6 +129,7 @@ class Node:
         if self.criu is None:
             self.warnings = ("no CRIU here: jobs start but cannot move. omview doctor --fix gets it",)
         self.info = self._my_info(serial=int(time.time()))
+        self.twins.said(self.info.serial)
         self.cluster = Cluster(self.info, self.places.state)
         self.transport = ZmqTransport(self.state.key)
         self.transport.on_failed = self._unreachable
@@ -248,6 +253,7 @@ class Node:
         """Our own entry in the roster may be new: number, info, and what is built on the number."""
         old = self.info.number
         self.info = self._my_info(serial=max(self.info.serial + 1, int(time.time())))
+        self.twins.said(self.info.serial)
         self.cluster.update_me(self.info)
         if self.info.number != old:
             self._build_on_number()
@@ -317,6 +323,21 @@ class Node:
         """The roster's word about a node; None: no member."""
         entry = self.state.roster.entry(node)
         return entry.role if entry and self.state.roster.is_member(node, time.time()) else None
+
+    def heard_of_me(self, teller: NodeId, info: NodeInfo) -> None:
+        """Hearsay about this node: where it is of another engine under our key, both say so and the later one stops."""
+        twin = self.twins.judge(teller, info)
+        if twin is Twin.NONE or self.stopping.is_set():
+            return
+        where = clean(", ".join(info.addresses[:4]), 200)
+        text = f"another engine uses this node's key, at {where}: was its disk copied?"
+        if TWIN not in self.warnings:
+            self.warnings += (TWIN,)
+            self.cluster.event("error", self.info.name, text)
+            self.trail.note("key twice", key=self.trail.key(self.me), address=where, stops=twin is Twin.EARLIER)
+            log.error("key twice address=%s", where)
+        if twin is Twin.EARLIER:
+            self.stopping.set()
 
     def _cut_off(self, node: NodeId) -> None:
         self.cluster.event("error", self.cluster.name(node), "sent nonsense again and again: cut off for a minute")

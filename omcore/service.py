@@ -61,6 +61,7 @@ class _Lives:
     def __init__(self, places: paths.Paths, config: Config, kind: str) -> None:
         self._new = (places, config, kind)
         self._alive = False
+        self._over = False
 
     async def start(self) -> None:
         """Begin a life."""
@@ -74,10 +75,17 @@ class _Lives:
         """Live until somebody stops the engine."""
         while True:
             await self.node.stopping.wait()
-            if not self.node.restarting:
+            if not self.node.restarting or self._over:
                 return
             await self.close()
             await self.start()
+            if self._over:  # asked to end between two lives
+                return
+
+    def stop(self) -> None:
+        """End soon, whichever life it is in."""
+        self._over = True
+        self.node.stopping.set()
 
     async def close(self) -> None:
         """End, if it lives."""
@@ -91,7 +99,7 @@ async def _serve(places: paths.Paths, config: Config, kind: str) -> None:
     await lives.start()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: lives.node.stopping.set())
+        loop.add_signal_handler(number, lives.stop)
     try:
         await lives.run()
     finally:

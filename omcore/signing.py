@@ -17,6 +17,7 @@ from omcore.errors import NotTrusted, OmError, PeerUnreachable, RemoteProtocolEr
 from omcore.trust import renewal
 from omcore.trust.backup import Backup, check_pair, seal, unseal
 from omcore.trust.files import replace_private
+from omcore.trust.guard import Verdict
 from omcore.trust.keys import ClusterKey, fingerprint, short_id, store_next_cluster_key
 from omcore.trust.passes import ENTRY_BYTES, KEYHOLDER, Role
 from omcore.trust.roster import PAGE_ENTRIES
@@ -348,7 +349,7 @@ class Signing:
         """A question of another node about the membership."""
         match question:
             case messages.TakeEntries():
-                await self.take(question)
+                await self._told(sender, question)
                 return messages.Nothing()
             case messages.TakeKey():
                 await self._offered(sender, question)
@@ -366,6 +367,14 @@ class Signing:
             case _:
                 raise RemoteProtocolError("no question about the membership")
         return messages.RosterPage(entries, 1, self._node.state.roster.rotation.export())
+
+    async def _told(self, sender: NodeId, news: messages.TakeEntries) -> None:
+        """News that do not verify are counted: an honest node has verified them before it passes them on."""
+        try:
+            await self.take(news)
+        except (NotTrusted, RemoteProtocolError):
+            self._node.guard.drop(sender, Verdict.MALFORMED, self._node.now())
+            raise
 
     async def _offered(self, sender: NodeId, offer: messages.TakeKey) -> None:
         await self.take(messages.TakeEntries(b"", offer.turns))

@@ -53,7 +53,7 @@ def test_a_private_directory_is_made_and_tightened(tmp_path: Path) -> None:
     assert make_private(place).stat().st_mode & 0o777 == 0o700
 
 
-def test_a_directory_that_others_may_write_is_refused_with_the_fix(tmp_path: Path) -> None:
+def test_a_directory_that_others_may_write_is_refused_with_the_fix(tmp_path: Path) -> None:  # SECURITY case 32
     place = tmp_path / "open"
     place.mkdir()
     place.chmod(0o777)
@@ -81,7 +81,7 @@ def test_a_planted_link_or_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:  # SECURITY case 32
     place = tmp_path / "theirs"
     place.mkdir(mode=0o700)
     os.chown(place, 12345, 12345)

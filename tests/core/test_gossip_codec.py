@@ -93,7 +93,7 @@ def test_a_sensors_nonsense_is_not_spread(field: str, value: float) -> None:
     + [(at, "<f", bad) for at in (24, 28) for bad in (nan, inf, -1.0, 1e30)]
     + [(6, "<B", 201), (7, "<B", 254)],
 )
-def test_a_bad_figure_anywhere_refuses_the_message(at: int, form: str, value: float) -> None:
+def test_a_bad_figure_anywhere_refuses_the_message(at: int, form: str, value: float) -> None:  # SECURITY case 16
     bad = bytearray(codec.pack_figures(LoadSample()))
     pack_into(form, bad, at, value)
     figures = [codec.pack_figures(LoadSample())] * 2
@@ -101,7 +101,7 @@ def test_a_bad_figure_anywhere_refuses_the_message(at: int, form: str, value: fl
         codec.unpack_message(codec.pack_window([0] * 3, (1, 2, 3), [1] * 3, [*figures, bytes(bad)], 0, False), 1)
 
 
-def test_an_absurd_age_is_refused() -> None:
+def test_an_absurd_age_is_refused() -> None:  # SECURITY case 16
     data = codec.pack_window([codec.ABSURD_AGE_MS + 1], [1], [1], [FIGURES], 0, False)
     with pytest.raises(RemoteProtocolError):
         codec.unpack_message(data, 1)

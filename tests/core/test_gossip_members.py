@@ -114,7 +114,7 @@ def test_bad_bytes_change_nothing(data: bytes) -> None:
         b"M",
     ],
 )
-def test_impossible_claims_are_refused(data: bytes) -> None:
+def test_impossible_claims_are_refused(data: bytes) -> None:  # SECURITY case 16
     with pytest.raises(RemoteProtocolError):
         unpack(data)
 
@@ -130,7 +130,7 @@ def test_whoever_speaks_runs() -> None:
     assert machine.running == 2
 
 
-def test_a_suspicion_of_oneself_is_objected_to_and_makes_one_doubt_oneself() -> None:
+def test_a_suspicion_of_oneself_is_objected_to_and_makes_one_doubt_oneself() -> None:  # SECURITY case 16
     machine = members()
     machine.receive(news(suspect(0, 1)), 1, 0.0)
     assert machine.incarnation == 2
@@ -170,7 +170,7 @@ def test_a_suspicion_that_is_confirmed_ends_at_the_least_time() -> None:
     assert machine.running == 5
 
 
-def test_one_accuser_alone_must_wait_long() -> None:
+def test_one_accuser_alone_must_wait_long() -> None:  # SECURITY case 16
     machine = members(n=6)
     machine.receive(news(suspect(2, 1)), 1, 0.0)
     outputs = []

@@ -48,7 +48,7 @@ def test_every_kind_comes_back_as_it_was(name: str, kind: type) -> None:
 
 @given(st.sampled_from(list(CODECS.values())), st.binary(max_size=200))
 @settings(deadline=None)
-def test_any_bytes_are_a_message_or_refused(codec: Codec, data: bytes) -> None:
+def test_any_bytes_are_a_message_or_refused(codec: Codec, data: bytes) -> None:  # SECURITY case 42
     try:
         message = codec.decode(data)
     except RemoteProtocolError:
@@ -58,7 +58,7 @@ def test_any_bytes_are_a_message_or_refused(codec: Codec, data: bytes) -> None:
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_spoilt_message_is_a_message_or_refused(data: st.DataObject) -> None:
+def test_a_spoilt_message_is_a_message_or_refused(data: st.DataObject) -> None:  # SECURITY case 42
     view = ClusterView(NodeId("a" * 64), 1, "", "user", (node_view(0.5),), (), (), ())
     good = CONTROL.encode(view)
     at = data.draw(st.integers(0, len(good) - 1))

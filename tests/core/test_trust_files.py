@@ -29,7 +29,7 @@ def test_key_is_never_overwritten(home: Path) -> None:
     assert load_node_key(home) == made
 
 
-def test_key_readable_by_others_is_refused_with_the_command(home: Path) -> None:
+def test_key_readable_by_others_is_refused_with_the_command(home: Path) -> None:  # SECURITY case 38
     create_node_key(home)
     (home / "node.key").chmod(0o644)
     with pytest.raises(NotTrusted) as caught:
@@ -37,7 +37,7 @@ def test_key_readable_by_others_is_refused_with_the_command(home: Path) -> None:
     assert caught.value.hint == f"chmod 600 {home / 'node.key'}"
 
 
-def test_key_that_is_a_symlink_is_refused(home: Path, tmp_path: Path) -> None:
+def test_key_that_is_a_symlink_is_refused(home: Path, tmp_path: Path) -> None:  # SECURITY case 38
     create_node_key(home)
     (home / "node.key").rename(tmp_path / "elsewhere")
     (home / "node.key").symlink_to(tmp_path / "elsewhere")
@@ -47,7 +47,7 @@ def test_key_that_is_a_symlink_is_refused(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_key_of_a_foreign_owner_is_refused(home: Path) -> None:
+def test_key_of_a_foreign_owner_is_refused(home: Path) -> None:  # SECURITY case 38
     create_node_key(home)
     os.chown(home / "node.key", 12345, 12345)
     with pytest.raises(NotTrusted, match="another user") as caught:
@@ -56,7 +56,7 @@ def test_key_of_a_foreign_owner_is_refused(home: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 7, 79])
-def test_key_cut_short_is_refused(home: Path, length: int) -> None:
+def test_key_cut_short_is_refused(home: Path, length: int) -> None:  # SECURITY case 38
     create_node_key(home)
     with (home / "node.key").open("r+b") as file:
         file.truncate(length)

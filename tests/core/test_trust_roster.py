@@ -40,6 +40,7 @@ def test_entry_has_168_bytes_and_survives_a_round_trip(roster: Roster, key: Clus
 
 
 def test_removal_wins_and_an_old_pass_replayed_is_ignored(roster: Roster, key: ClusterKey, nodes: list[NodeId]) -> None:
+    # SECURITY case 11
     admitted = roster.admit(key, nodes[1], nodes[0], NOW)
     gone = roster.forget(key, nodes[1], nodes[0], NOW)
     assert roster.merge(admitted.raw) == ()
@@ -81,7 +82,7 @@ def test_any_order_of_entries_gives_the_same_roster(roster: Roster, key: Cluster
 
 def test_forged_altered_and_foreign_entries_change_nothing(
     roster: Roster, key: ClusterKey, nodes: list[NodeId]
-) -> None:
+) -> None:  # SECURITY case 11
     good = roster.admit(key, nodes[0], nodes[0], NOW)
     before = roster.digest()
     stranger = generate_cluster_key()

@@ -71,6 +71,7 @@ def test_addresses_survive(addresses: list[str]) -> None:
 
 
 def test_expired_mistyped_and_other_clusters_tokens_get_three_sentences(inviter: State, tmp_path: Path) -> None:
+    # SECURITY case 8
     text = invite(inviter)
     with pytest.raises(NotTrusted, match="expired"):
         parse_token(text, NOW + 15 * 60)
@@ -106,7 +107,7 @@ def test_join_gives_a_roster_the_newcomer_can_check(inviter: State, newcomer: St
 
 def test_second_node_is_refused_with_an_alarm_and_the_first_gets_the_same_answer(
     inviter: State, newcomer: State
-) -> None:
+) -> None:  # SECURITY case 7
     text = invite(inviter)
     first = ask(inviter, text, newcomer.me)
     assert isinstance(first, Joined)

@@ -50,7 +50,7 @@ def rss_bytes() -> int:
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) * 1024  # type: ignore[index]  # the kernel always has it
 
 
-async def test_stranger_gets_400_and_not_a_byte() -> None:
+async def test_stranger_gets_400_and_not_a_byte() -> None:  # SECURITY case 1
     server = generate_node_key()
     async with running(server) as (transport, address):
         stranger = generate_node_key()
@@ -63,7 +63,7 @@ async def test_stranger_gets_400_and_not_a_byte() -> None:
 
 
 @pytest.mark.slow
-async def test_right_key_and_wrong_server_key_is_silence_and_called_wrong_identity() -> None:
+async def test_right_key_and_wrong_server_key_is_silence_and_called_wrong_identity() -> None:  # SECURITY case 1
     server, client = generate_node_key(), generate_node_key()
     async with running(server) as (transport, address):
         transport.set_invitations([client.id])
@@ -73,7 +73,7 @@ async def test_right_key_and_wrong_server_key_is_silence_and_called_wrong_identi
 
 
 @pytest.mark.slow
-async def test_wrong_server_key_is_reported_by_the_mesh_too() -> None:
+async def test_wrong_server_key_is_reported_by_the_mesh_too() -> None:  # SECURITY case 1
     server, client = generate_node_key(), generate_node_key()
     async with running(server) as (there, address), running(client) as (here, _):
         wrong = generate_node_key().id
@@ -87,7 +87,7 @@ async def test_wrong_server_key_is_reported_by_the_mesh_too() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["NULL", "PLAIN"])
-async def test_other_mechanisms_are_refused(mechanism: str) -> None:
+async def test_other_mechanisms_are_refused(mechanism: str) -> None:  # SECURITY case 2
     async with running(generate_node_key()) as (transport, address):
         context = zmq.Context()
         client = context.socket(zmq.DEALER)
@@ -106,7 +106,7 @@ async def test_other_mechanisms_are_refused(mechanism: str) -> None:
         context.term()
 
 
-async def test_without_its_authenticator_nobody_is_admitted() -> None:
+async def test_without_its_authenticator_nobody_is_admitted() -> None:  # SECURITY case 3
     server, client = generate_node_key(), generate_node_key()
     async with running(server) as (transport, address):
         transport.set_invitations([client.id])
@@ -123,7 +123,7 @@ async def test_without_its_authenticator_nobody_is_admitted() -> None:
         assert transport.stats.received == 0
 
 
-async def test_message_without_user_id_is_dropped() -> None:
+async def test_message_without_user_id_is_dropped() -> None:  # SECURITY case 3
     server = generate_node_key()
     async with running(server) as (transport, _):
         open_socket = transport._context.socket(zmq.ROUTER)  # as if libzmq had let somebody in unasked
@@ -188,7 +188,7 @@ class Proxy:
 )
 async def test_altered_traffic_ends_the_connection_and_nothing_altered_arrives(
     spoil: Callable[[bytes], list[bytes]],
-) -> None:
+) -> None:  # SECURITY case 4
     a, b = generate_node_key(), generate_node_key()
     async with running(a) as (ta, _), running(b) as (tb, at_b):
         proxy = Proxy(at_b)
@@ -211,7 +211,7 @@ async def test_altered_traffic_ends_the_connection_and_nothing_altered_arrives(
             assert got in ([b"after"], [b"transfer 100 to ana", b"after"])  # doubled: the first is genuine
 
 
-async def test_recorded_session_replayed_is_refused() -> None:
+async def test_recorded_session_replayed_is_refused() -> None:  # SECURITY case 4
     a, b = generate_node_key(), generate_node_key()
     async with running(a) as (ta, _), running(b) as (tb, at_b):
         proxy = Proxy(at_b)
@@ -229,7 +229,7 @@ async def test_recorded_session_replayed_is_refused() -> None:
         assert tb.stats.received == 1
 
 
-async def test_huge_frame_announced_before_login_takes_no_memory() -> None:
+async def test_huge_frame_announced_before_login_takes_no_memory() -> None:  # SECURITY case 5
     async with running(generate_node_key()) as (transport, address):
         greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
         before = rss_bytes()
@@ -279,7 +279,7 @@ async def inviting(directory: Path) -> AsyncIterator[tuple[State, ZmqTransport, 
             await asyncio.gather(serving, return_exceptions=True)
 
 
-async def test_token_serves_one_node_again_and_again_and_no_other(tmp_path: Path) -> None:
+async def test_token_serves_one_node_again_and_again_and_no_other(tmp_path: Path) -> None:  # SECURITY case 7
     async with inviting(tmp_path / "inviter") as (state, _, text, alarms):
         token = parse_token(text, NOW)
         first, second = open_state(tmp_path / "first", NOW), open_state(tmp_path / "second", NOW)
@@ -296,7 +296,7 @@ async def test_token_serves_one_node_again_and_again_and_no_other(tmp_path: Path
         assert second.cluster_key() is not None
 
 
-async def test_invitation_key_that_asks_for_anything_else_is_cut(tmp_path: Path) -> None:
+async def test_invitation_key_that_asks_for_anything_else_is_cut(tmp_path: Path) -> None:  # SECURITY case 9
     async with inviting(tmp_path / "inviter") as (state, transport, text, _):
         token = parse_token(text, NOW)
         with pytest.raises(PeerUnreachable, match="ended"):
@@ -305,7 +305,7 @@ async def test_invitation_key_that_asks_for_anything_else_is_cut(tmp_path: Path)
         assert transport.stats.received == 1
 
 
-async def test_joining_in_a_foreign_name_gives_the_sender_nothing(tmp_path: Path) -> None:
+async def test_joining_in_a_foreign_name_gives_the_sender_nothing(tmp_path: Path) -> None:  # SECURITY case 10
     async with inviting(tmp_path / "inviter") as (state, transport, text, _):
         token = parse_token(text, NOW)
         thief, victim = open_state(tmp_path / "thief", NOW), generate_node_key()
@@ -318,7 +318,7 @@ async def test_joining_in_a_foreign_name_gives_the_sender_nothing(tmp_path: Path
                 await ask_once(token.addresses[0], state.me, key, b"hello", 5)
 
 
-async def test_expired_invitation_is_refused_at_the_door(tmp_path: Path) -> None:
+async def test_expired_invitation_is_refused_at_the_door(tmp_path: Path) -> None:  # SECURITY case 8
     async with inviting(tmp_path / "inviter") as (state, transport, text, _):
         token = parse_token(text, NOW)
         transport.set_invitations(state.invites.live(NOW + 901))
@@ -327,6 +327,7 @@ async def test_expired_invitation_is_refused_at_the_door(tmp_path: Path) -> None
 
 
 async def test_forgotten_node_that_streams_is_cut_within_its_next_message_and_refused_after() -> None:
+    # SECURITY case 12
     a, b = generate_node_key(), generate_node_key()
     clock = [0.0]
     streamer = ZmqTransport(a, clock=lambda: clock[0])
@@ -380,7 +381,7 @@ def listening_ports() -> set[int]:
     return found
 
 
-async def test_lone_engine_opens_no_port() -> None:
+async def test_lone_engine_opens_no_port() -> None:  # SECURITY case 39
     before = listening_ports()
     async with running(generate_node_key(), []) as (transport, _):
         assert listening_ports() == before
@@ -397,6 +398,7 @@ async def test_taken_port_gives_the_next_and_a_bad_address_a_sentence() -> None:
 
 
 def test_default_addresses_are_private_and_not_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # SECURITY case 39
     from omcore.transport import addresses
 
     assert ("lo", "127.0.0.1") in interface_addresses()
