@@ -166,9 +166,10 @@ class Roster:
 
         Raises RemoteProtocolError or NotTrusted for what is no turn of this cluster's key.
         """
-        news = self.rotation.merge(data, self.export(), now)
-        if news:
-            self._digest = None
+        with self._changing:  # the same turn from two at once is one turn, no rival of itself
+            news = self.rotation.merge(data, self.export(), now)
+            if news:
+                self._digest = None
         return news
 
     def rotate(self, old: ClusterKey, new: ClusterKey, me: NodeId, now: float) -> Turn:
@@ -186,12 +187,13 @@ class Roster:
 
     def close_turn(self) -> bool:
         """The key before is over: what it alone signed does not count any more. True where that was news."""
-        if not self.rotation.open:
-            return False
-        self.rotation.open = False
-        self._entries = {node: entry for node, entry in self._entries.items() if entry.epoch == self.epoch}
-        self._digest = None
-        return True
+        with self._changing:
+            if not self.rotation.open:
+                return False
+            self.rotation.open = False
+            self._entries = {node: entry for node, entry in self._entries.items() if entry.epoch == self.epoch}
+            self._digest = None
+            return True
 
     def accept_turn(self, word: str, now: float) -> Turn:
         """A person decides between two rival turns by the new key's fingerprint. Raises UsageError.

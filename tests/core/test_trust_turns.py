@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from omcore.errors import NotTrusted, RemoteProtocolError, UsageError
+from omcore.trust import rotation
 from omcore.trust.heads import HEAD_BYTES, Head, parse_head, sign_head, verify_head
 from omcore.trust.invites import Joined, accept_joined, encode, handle_join
 from omcore.trust.keys import (
@@ -129,6 +134,25 @@ def test_who_hears_turn_and_entries_in_any_order_ends_alike(
         late.close_turn()
         assert late.digest() == roster.digest()
         assert late.members(NOW) == roster.members(NOW)
+
+
+def test_the_same_turn_from_many_at_once_is_one_turn(
+    roster: Roster, keys: list[ClusterKey], nodes: list[NodeId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy_of(roster)
+    turn = roster.rotate(keys[0], keys[1], nodes[0], NOW)
+    together = threading.Barrier(2)
+
+    def slow(*arguments: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.2)  # where two may be in here at once, they are
+        verify_turn(*arguments)
+
+    monkeypatch.setattr(rotation, "verify_turn", slow)
+    with ThreadPoolExecutor(2) as pool:
+        news = list(pool.map(lambda raw: other.merge_turns(raw, NOW), [turn.raw] * 2))
+    assert sorted(news) == [False, True]
+    assert (other.epoch, other.rotation.choice) == (1, ())
 
 
 def test_the_chain_survives_a_restart_and_an_altered_one_does_not(
