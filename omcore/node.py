@@ -68,6 +68,12 @@ MOVES_TOLD = 20  # to other nodes, the newest
 MOVES_SILENT_S = 10.0  # a move of which nothing was heard for so long is not shown as running
 WATCH_MOVES_S = 0.15
 TWIN = "another engine uses this node's key: on a copied disk, remove the state directory before the first start"
+DROPS = {
+    Verdict.UNKNOWN: Drop.MALFORMED,
+    Verdict.MALFORMED: Drop.MALFORMED,
+    Verdict.RATE: Drop.TOO_MANY,
+}
+"""What `omview net` calls the guard's verdicts; the rest is not allowed."""
 NO = {
     Verdict.ROLE: "{name} lets your node look only.",
     Verdict.SHARE: "{name} lets other nodes look only (share = look).",
@@ -102,6 +108,7 @@ class Node:
         self.confirming = Confirming(self)
         self.twins = Twins()
         self.guard = Guard(self.role, Role.LOOK if config.share == "look" else Role.WORK)
+        self.guard.on_drop = lambda node, why: self.transport.dropped(node, DROPS.get(why, Drop.NOT_ALLOWED))
         self.guard.on_cut = self._cut_off
         self.trail = Trail(self, Audit(places.state))
         self._remote_jobs: dict[NodeId, messages.Jobs] = {}
@@ -300,7 +307,6 @@ class Node:
                 self._dispatch(sender, PEER.decode(data))
         except ProtocolError as error:
             self.guard.drop(sender, Verdict.MALFORMED, self.now())
-            self.transport.dropped(sender, Drop.MALFORMED)
             log.warning("bad packet from=%s error=%s", self.cluster.name(sender), error)
 
     def _gossip_came(self, sender: NodeId, data: bytes) -> None:

@@ -372,6 +372,8 @@ class Drop(StrEnum):
 
     STRANGER = "stranger"  # came: nobody who may talk to us proved to have sent it
     MALFORMED = "malformed"  # came: not what its kind must look like
+    NOT_ALLOWED = "not_allowed"  # came: its sender may not say that, or not yet
+    TOO_MANY = "too_many"  # came: more than one key may send
     NO_ADDRESS = "no_address"  # not sent: nobody knows where that node is
     WAITING = "waiting"  # not sent: its addresses did not answer, and the pause before the next dial runs
     QUEUE_FULL = "queue_full"  # not sent: the connection takes no more just now

@@ -48,13 +48,14 @@ class _Key:
 class Guard:
     """Judge of what members send.  `role` is the roster's; `share` what this node lets members do at most.
 
-    `sure`: the roster was confirmed since the start; until then nothing new is obeyed.  `on_cut` is called with a key
-    that was just cut off.
+    `sure`: the roster was confirmed since the start; until then nothing new is obeyed.  `on_drop` is called for each
+    message that is not taken, `on_cut` with a key that was just cut off.
     """
 
     def __init__(self, role: Callable[[NodeId], Role | None], share: Role = Role.WORK) -> None:
         self.sure = True
         self.dropped: Counter[tuple[NodeId, Verdict]] = Counter()
+        self.on_drop: Callable[[NodeId, Verdict], None] = lambda node, why: None
         self.on_cut: Callable[[NodeId], None] = lambda node: None
         self._role = role
         self._share = share
@@ -91,6 +92,7 @@ class Guard:
     def drop(self, sender: NodeId, why: Verdict, now: float) -> None:
         """Count a message that is not taken; twenty bad ones in a minute cut the key off."""
         self.dropped[sender, why] += 1
+        self.on_drop(sender, why)
         if why not in _BAD:
             return
         key = self._keys.setdefault(sender, _Key())

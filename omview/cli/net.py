@@ -22,6 +22,8 @@ STYLES = {
 WORDS = {
     Drop.STRANGER: "from strangers",
     Drop.MALFORMED: "malformed",
+    Drop.NOT_ALLOWED: "not allowed",
+    Drop.TOO_MANY: "too many",
     Drop.NO_ADDRESS: "no address",
     Drop.WAITING: "waiting to redial",
     Drop.QUEUE_FULL: "queue full",
