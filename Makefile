@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help venv apt criu demo test check format bench bench-gossip bench-net screenshots build clean
+.PHONY: help venv apt criu demo test check format bench bench-gossip bench-net bench-loss screenshots build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-gossip: venv ## Simulate the gossip at full size, beside published figures
 
 bench-net: venv ## 64 real engines on this machine: sockets, memory, CPU of each, and how soon a dead one is known
 	@$(BIN)/python -m tools.bench_net
+
+bench-loss: venv apt ## A lab that loses every twentieth packet, for ten minutes: is anybody given up?
+	@$(BIN)/python -m tools.bench_loss
 
 screenshots: venv apt criu ## Make screenshots/*.svg from the real app in a lab
 	@bash tools/demo.sh $(CURDIR)/$(BIN)/python $(CURDIR)/tools/screenshots.py $(CURDIR)/screenshots

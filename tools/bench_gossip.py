@@ -337,18 +337,18 @@ def cost() -> list[Row]:
     ]
 
 
-def against_serf() -> list[Row]:
-    """Not a check of the list: how soon a killed node of 16 is known to all, real engines beside serf, here and now."""
+def against_serf(n: int) -> list[Row]:
+    """Not a check of the list: how soon a killed node of `n` is known to all, real engines beside serf, right here."""
     from tools import engines, serf
 
-    simulated = fmean(one.last_s for seed in range(30) for one in crash(16, 1, seed=seed))
-    ours, theirs = engines.known_everywhere(16), serf.known_everywhere(16)
+    simulated = fmean(one.last_s for seed in range(30) for one in crash(n, 1, seed=seed))
+    ours, theirs = engines.known_everywhere(n), serf.known_everywhere(n)
     if theirs is None:
         print("serf is not installed (Debian: apt-get install serf): no side-by-side", flush=True)
         theirs = inf
     return [
-        most(0, "killed, known to all, 16 real engines, s", ours, theirs, "serf, 16 agents, here, now"),
-        most(0, "the same, simulated (a host that vanishes)", simulated, theirs, "serf, 16 agents, here, now"),
+        most(0, f"killed, known to all, {n} real engines, s", ours, theirs, f"serf, {n} agents, here, now"),
+        most(0, "the same, simulated (a host that vanishes)", simulated, theirs, f"serf, {n} agents, here, now"),
     ]
 
 
@@ -383,7 +383,7 @@ GROUPS: dict[str, list[Job]] = {
     ],
     "faults": [false_blame, frozen, split],
     "cost": [cost],
-    "serf": [against_serf],
+    "serf": [partial(against_serf, 16), partial(against_serf, 32)],
 }
 
 
