@@ -14,7 +14,8 @@ from omcore.client import SocketClient, connect
 from omcore.types import ClusterView
 from omview.app import OmView
 
-SETTLE_S = 45.0  # so that the charts have something to show
+SETTLE_S = 300.0  # so that the charts have something to show
+OURS = tuple("/!omview !shim !tools")  # hides what is of omview itself, with the paths of who takes the pictures
 READY_S = 30.0
 
 
@@ -32,8 +33,8 @@ SHOTS = (
     Shot("cluster"),
     Shot("cluster-day", theme="om-day"),
     Shot("cluster-80x24", size=(80, 24)),
-    Shot("processes", ("3",)),
-    Shot("processes-80x24", ("3",), (80, 24)),
+    Shot("processes", ("3", *OURS, "enter"), (140, 36)),
+    Shot("processes-80x24", ("3", *OURS, "enter"), (80, 24)),
     Shot("migrate", ("3", "v", "m")),
     Shot("migrations", ("4",)),
     Shot("help", ("question_mark",)),
@@ -68,7 +69,8 @@ async def take(shot: Shot, folder: Path) -> None:
             await pilot.pause(2.5)
             for key in shot.keys:
                 await pilot.press(key)
-                await pilot.pause(1.5)
+                await pilot.pause(0.05 if len(key) == 1 and not key.isdigit() else 1.5)
+            await pilot.pause(1.5)
             (folder / f"{shot.name}.svg").write_text(app.export_screenshot(title=f"omview · {shot.name}"))
 
 

@@ -69,10 +69,10 @@ def forecast(
 
 
 def plan_targets(targets: list[Target]) -> tuple[Forecast, ...]:
-    """Best first, then where it is, then those that refuse; the best is called so unless staying is better."""
+    """Best first, then where it is, then those that refuse; the best is called so if it is better than staying."""
     able = sorted((t for t in targets if t.forecast.ok), key=lambda t: (-t.gain, t.forecast.load_with))
     rest = sorted((t for t in targets if not t.forecast.ok), key=lambda t: (bool(t.forecast.reason), t.forecast.node))
     found = [target.forecast for target in (*able, *rest)]
-    if able and not found[0].verdict.startswith("slower"):
+    if able and found[0].verdict.startswith("gains"):
         found[0] = replace(found[0], verdict=f"best: {found[0].verdict}")
     return tuple(found)

@@ -247,6 +247,8 @@ class MigrateDialog(Dialog[int | None]):
             best, verdict, room = target.verdict.startswith("best"), target.verdict, sheet.width - freeze - 5
             if fmt.cells(verdict) > room:  # the row names the node already
                 verdict = verdict.replace(f" {node_name(self.view, target.node)} gets", " gets")
+            if fmt.cells(verdict) > room:  # and has the sign of a home
+                verdict = verdict.removesuffix(", its home")
             sheet.put(freeze + 3, y, fmt.cut(verdict, room), "accent" if best else "muted")
         if self.here is not None and wide:
             y += 1
