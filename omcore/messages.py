@@ -265,6 +265,7 @@ class Owner(msgspec.Struct, frozen=True):
     sig_taken: int
     stopped: int = 0  # signal that stopped it; 0: runs
     hello: bool = False  # I am new or was restarted: tell me where you stand
+    acked: tuple[int, int, int] = (0, 0, 0)  # with hello: output before this I have forgotten, for you had it
 
 
 class Welcome(msgspec.Struct, frozen=True):

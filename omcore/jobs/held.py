@@ -522,7 +522,9 @@ class HeldJob:
         if record is None or pod is None or record.state not in (CopyState.RUNNING, CopyState.ENDED):
             return
         generation, number = record.epoch
-        said = Owner(self.id, generation, number, pod.counters.taken, pod.counters.signals_taken, self._stopped, hello)
+        taken, signals = pod.counters.taken, pod.counters.signals_taken
+        out, err, tty = (self._relay.acked[stream] for stream in STREAMS)
+        said = Owner(self.id, generation, number, taken, signals, self._stopped, hello, (out, err, tty))
         self._node.post(record.authority, said)
 
     def _say_hello(self) -> None:

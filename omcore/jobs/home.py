@@ -17,7 +17,7 @@ from omcore.handoff.home import Home
 from omcore.handoff.home_state import HomeState
 from omcore.handoff.records import End, Epoch, How, Journal
 from omcore.jobs.store import JOURNAL, JournalFile, Meta
-from omcore.jobs.terminal import Terminal
+from omcore.jobs.terminal import STREAMS, Terminal
 from omcore.jobs.track import Track
 from omcore.messages import (
     AskOwner,
@@ -326,6 +326,7 @@ class HomeJob:
                 self.terminal.tell(requests.Stopped(message.stopped))
             self._node.touch()
         if message.hello:
+            self._skip_lost(message.acked)
             received = (self.terminal.received("out"), self.terminal.received("err"), self.terminal.received("tty"))
             self._node.post(sender, Welcome(self.id, received))
             self.terminal.acknowledge_all()
@@ -334,6 +335,13 @@ class HomeJob:
                 self._tell_owner(StreamResize(self.id, *self.terminal.window))
             for stream in self._closed:
                 self._tell_owner(StreamClose(self.id, stream))
+
+    def _skip_lost(self, acked: tuple[int, ...]) -> None:
+        """After a power failure here the owner may have forgotten what our disk never got; else it waited for ever."""
+        lost = sum(self.terminal.skip(stream, offset) for stream, offset in zip(STREAMS, acked, strict=False))
+        if lost:
+            self.note = f"{lost} bytes of its output were lost when {self._node.info.name} went down"
+            self._node.cluster.event("error", self.meta.name, self.note)
 
     def _progressed(self, sender: NodeId, message: Progressed) -> None:
         track = self._current()

@@ -28,6 +28,8 @@ WINDOW = 256 * 1024
 """Bytes of a stream that may be under way between two parties."""
 
 STREAMS = ("out", "err", "tty")
+MOST_LOST = 1 << 30
+"""More than a machine's page cache holds back of one file when it goes down."""
 
 _PUNCH_HOLE_KEEP_SIZE = 0x03
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +54,11 @@ class LogFile:
             done = os.pwrite(self._fd, view, self.end)
             self.end += done
             view = view[done:]
+
+    def skip(self, offset: int) -> None:
+        """Go on at a later offset; what would be between is nowhere.  Raises OSError."""
+        os.ftruncate(self._fd, offset)
+        self.end = self.floor = offset
 
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset` on."""
@@ -129,6 +136,18 @@ class Terminal:
         for seat in self._seats.values():
             self._feed(seat, stream)
         self._acknowledge(stream)
+
+    def skip(self, stream: str, offset: int) -> int:
+        """The owner has nothing before `offset` any more: go on there.  Returns how many bytes are lost."""
+        log = self.logs[stream]
+        lost = offset - log.end
+        if not 0 < lost <= MOST_LOST:
+            return 0
+        log.skip(offset)
+        for seat in self._seats.values():
+            seat.sent[stream] = seat.consumed[stream] = offset
+        self._seen[stream] = offset
+        return lost
 
     def _feed(self, seat: _Seat, stream: str) -> None:
         log = self.logs[stream]

@@ -382,3 +382,15 @@ def test_every_key_and_signal_reaches_the_owner_once(typed: list[bytes], seed: i
         assert bytes(taken) == b"".join(typed)
         assert applied == [1 + number for number in range(len(typed))]
         terminal.close()
+
+
+def test_output_that_the_owner_forgot_and_the_disk_never_got_is_skipped_not_waited_for(terminal: Seen) -> None:
+    terminal.deliver("out", 0, b"here")
+    terminal.deliver("out", 10, b"gap")
+    assert terminal.received("out") == 4
+    assert terminal.skip("out", 2) == terminal.skip("out", 4) == terminal.skip("out", 1 << 60) == 0
+    assert terminal.skip("out", 10) == 6
+    terminal.deliver("out", 10, b"on")
+    assert terminal.received("out") == 12
+    log = terminal.logs["out"]
+    assert (log.floor, log.read(log.floor, 100)) == (10, b"on")
