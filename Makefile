@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help venv apt criu demo test check format bench bench-gossip bench-net bench-loss screenshots build clean
+.PHONY: help venv apt criu demo test check format bench bench-gossip bench-net bench-loss fuzz screenshots build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-net: venv ## 64 real engines on this machine: sockets, memory, CPU of each
 
 bench-loss: venv apt ## A lab that loses every twentieth packet, for ten minutes: is anybody given up?
 	@$(BIN)/python -m tools.bench_loss
+
+fuzz: venv ## A minute of bytes from nowhere against all that reads bytes of peers
+	@$(BIN)/python -m tools.fuzz
 
 screenshots: venv apt criu ## Make screenshots/*.svg from the real app in a lab
 	@bash tools/demo.sh $(CURDIR)/$(BIN)/python $(CURDIR)/tools/screenshots.py $(CURDIR)/screenshots
