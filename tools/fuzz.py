@@ -32,7 +32,7 @@ def environment() -> str:
 
 def fuzz(seconds: int) -> None:
     """Inside that environment: does not return."""
-    import atheris  # type: ignore[import-not-found,unused-ignore]
+    import atheris
 
     with atheris.instrument_imports(include=list(TARGETS)):
         from omcore.errors import OmError, RemoteProtocolError
