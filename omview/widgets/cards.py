@@ -162,6 +162,12 @@ def _jobs_line(sheet: Sheet, x: int, y: int, width: int, node: NodeView, look: L
             at = sheet.ink(at, y, [(signs, spec), (text, "muted")]) + 2
 
 
+def cpu_ink(percent: float | None) -> Ink:
+    """CPU of a job with its sign; nothing and unknown stand alone, where the figure's last digit would."""
+    text = fmt.cpu(percent)
+    return [(text, "text"), ("%", "faint")] if text[-1].isdigit() else [(text, "faint"), (" ", "faint")]
+
+
 def job_line(sheet: Sheet, x: int, y: int, width: int, job: JobView) -> None:
     """One job in a card or list: sign, command, user, CPU, memory, and a word only if something is the matter."""
     sign, spec = job_sign(job)
@@ -172,13 +178,13 @@ def job_line(sheet: Sheet, x: int, y: int, width: int, job: JobView) -> None:
         if word not in {"yes", "?"}:
             sheet.put(end - 7, y, word, token)
         sheet.right(end - 9, y, [(fmt.mem(job.rss_bytes), "text")])
-        sheet.right(end - 16, y, [(fmt.cpu(job.cpu_percent), "text"), ("%", "faint")])
+        sheet.right(end - 16, y, cpu_ink(job.cpu_percent))
         sheet.put(end - 32, y, fmt.cut_middle(job.user, 8), "muted")
         room = width - 36
     else:
         if word not in {"yes", "?"}:
             sheet.put(end - 6, y, word, token)
-        sheet.right(end - 7, y, [(fmt.cpu(job.cpu_percent), "text"), ("%", "faint")])
+        sheet.right(end - 7, y, cpu_ink(job.cpu_percent))
         room = width - 15
     command = " ".join(job.command) if width >= 52 and job.command else job_label(job)
     sheet.put(x + 2, y, fmt.cut_middle(command, room), "text")

@@ -9,7 +9,7 @@ from omcore.types import NodeState, NodeView
 from omview import format as fmt
 from omview.model import job_label, job_sign, jobs_on, movable, node_sign
 from omview.widgets.bars import area, fit_top, level, load_bar, share_bar, trend
-from omview.widgets.cards import age_spec, figures, job_counts, labels
+from omview.widgets.cards import age_spec, cpu_ink, figures, job_counts, labels
 from omview.widgets.look import Look
 from omview.widgets.sheet import Ink, Sheet
 
@@ -41,14 +41,14 @@ _EXTRAS: tuple[tuple[str, int, Callable[[NodeView], str]], ...] = (
 )
 
 
-def _plan(width: int, names: int) -> _Plan:
+def _plan(width: int, names: int, waits: bool) -> _Plan:
     name_width = min(max(8, names), 10 if width < 100 else 20)
     mem_bar = 4 if width >= 80 else 0
     trend_width = 8 if width >= 72 else 0
     fixed = 6 + name_width + 2 + 9 + (trend_width + 3 if trend_width else 0) + 7 + 5 + mem_bar + 1 + 12 + 8
     spare = width - fixed - 13 + (6 if trend_width and width < 100 else 3 if not trend_width else 0)
     extra = []
-    for head, size, value in _EXTRAS:
+    for head, size, value in _EXTRAS if waits else _EXTRAS[1:]:
         if spare >= size + 2 + 6 and width >= 100:
             spare -= size + 2
             extra.append((head, size, value))
@@ -73,7 +73,8 @@ def _plan(width: int, names: int) -> _Plan:
 
 def rows(sheet: Sheet, y: int, height: int, nodes: list[NodeView], look: Look, scale: float, first: int) -> None:
     """The head and as many nodes as fit, from index `first`."""
-    plan = _plan(sheet.width, max((fmt.cells(node.name) for node in nodes), default=4))
+    waits = any(node.sample.wait_percent is not None for node in nodes)  # else nobody here can tell it
+    plan = _plan(sheet.width, max((fmt.cells(node.name) for node in nodes), default=4), waits)
     _heads(sheet, y, plan)
     for index, node in enumerate(nodes[first : first + height - 1]):
         _row(sheet, y + 1 + index, node, look, plan, scale)
@@ -183,7 +184,7 @@ def detail(sheet: Sheet, y: int, height: int, node: NodeView, look: Look, top: f
         sheet.put(side, line, sign, spec)
         room = width - 1 - side - 2 - 6 - 8
         sheet.put(side + 2, line, fmt.cut_middle(job_label(job), room), "text")
-        sheet.right(width - 8, line, [(fmt.cpu(job.cpu_percent), "text"), ("%", "faint")])
+        sheet.right(width - 8, line, cpu_ink(job.cpu_percent))
         if word not in {"yes", "?"}:
             sheet.put(width - 7, line, word, token)
         sheet.hit(side, line, width - side, 1, "job", job.id)
