@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,9 +36,10 @@ def known_everywhere(count: int) -> float:
         except TimeoutError:
             raise SystemExit("the engines did not come together, or did not notice the death") from None
         finally:
-            for engine in engines:
+            for engine, env in zip(engines, places, strict=True):
                 engine.kill()
                 engine.wait()
+                shutil.rmtree(find_paths(env).images, ignore_errors=True)  # what a killed engine leaves elsewhere
 
 
 def _environment(room: Path) -> dict[str, str]:

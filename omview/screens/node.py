@@ -7,7 +7,7 @@ from omview import format as fmt
 from omview.model import Metric, job_label, job_sign, jobs_away, jobs_on, movable, node_name, node_sign
 from omview.screens.base import OmScreen, bindings
 from omview.widgets.bars import area, fit_top, level, nice_top
-from omview.widgets.cards import age_spec, figures, labels
+from omview.widgets.cards import age_spec, cpu_ink, figures, labels
 from omview.widgets.look import Look
 from omview.widgets.noderows import lost_words
 from omview.widgets.sheet import Hit, Ink, Sheet
@@ -262,7 +262,7 @@ class NodeScreen(OmScreen):
             word, token = f"→ {fmt.cut_middle(node_name(look.view, job.node), 8)}", "guest"
         end = x + width
         sheet.put(end - 10, y, word, token)
-        sheet.right(end - 12, y, [(fmt.cpu(job.cpu_percent), "text"), ("%", "faint")])
+        sheet.right(end - 12, y, cpu_ink(job.cpu_percent))
         sheet.put(end - 27, y, fmt.cut_middle(job.user, 8), "muted")
         sheet.put(x + 2, y, fmt.cut_middle(" ".join(job.command) or job_label(job), width - 31), "text")
         sheet.hit(x, y, width, 1, "job", job.id)
