@@ -103,16 +103,16 @@ class Faces:
     async def _follow(self, message: requests.Follow, channel: Channel) -> None:
         node = self._node
         if message.once:
-            await node.poll_jobs()
-            await channel.send(node.view())
+            await node.overview.poll()
+            await channel.send(node.overview.view())
             return
-        polled = asyncio.create_task(node.poll_jobs())
+        polled = asyncio.create_task(node.overview.poll())
         try:
             await asyncio.wait({polled}, timeout=FIRST_S)
             while True:
                 changed = node.changed
                 started = node.now()
-                view = node.view()
+                view = node.overview.view()
                 await channel.send(view)
                 moving = any(move.total_s is None for move in view.moves)
                 await asyncio.sleep(STEP_S)
@@ -124,7 +124,7 @@ class Faces:
                 except TimeoutError:
                     pass
                 if polled.done():
-                    polled = asyncio.create_task(node.poll_jobs())
+                    polled = asyncio.create_task(node.overview.poll())
         finally:
             polled.cancel()
 
@@ -137,20 +137,24 @@ class Faces:
         question = messages.Forward(CONTROL.encode(message))
         name = self._node.cluster.name(home)
         patience = MIGRATE_S if isinstance(message, requests.Migrate) else ANSWER_S
-        watching = asyncio.create_task(self._node.watch_moves(home)) if isinstance(message, requests.Migrate) else None
+        watching = (
+            asyncio.create_task(self._node.overview.watch_moves(home))
+            if isinstance(message, requests.Migrate)
+            else None
+        )
         try:
             answer = await self._node.calls.ask(home, question, messages.Forwarded, patience, name)
         finally:
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait({watching})
-                self._node.spawn(self._node.ask_jobs(home))
+                self._node.spawn(self._node.overview.ask(home))
         return CONTROL.decode(answer.answer) if answer.answer else None
 
     def _home_of(self, job: JobId) -> NodeId:
         if job in self._node.jobs.homes:
             return self._node.me
-        for view in self._node.known_jobs():
+        for view in self._node.overview.jobs():
             if view.id == job:
                 return self._node.cluster.numbers[view.home]
         raise UsageError("There is no such job.", "See: omview jobs")

@@ -30,7 +30,7 @@ from omcore.config import Config
 from omcore.confirming import Confirming
 from omcore.control import ControlServer
 from omcore.discovery.finder import Finder, read_map
-from omcore.errors import ConfigError, NotTrusted, OmError, ProtocolError, RemoteProtocolError
+from omcore.errors import ConfigError, NotTrusted, ProtocolError, RemoteProtocolError
 from omcore.faces import Faces
 from omcore.gossip.config import GossipConfig
 from omcore.gossip.gossip import Gossip
@@ -42,6 +42,7 @@ from omcore.jobs.manager import Jobs
 from omcore.jobs.rename import rename_node
 from omcore.membership import Membership
 from omcore.messages import GOSSIP_KIND, PEER
+from omcore.overview import Overview
 from omcore.paths import Paths, make_images, make_private
 from omcore.proclists import ProcessLists
 from omcore.sensors.host import HostSensor
@@ -58,15 +59,13 @@ from omcore.trust.passes import Role
 from omcore.trust.state import State, open_state
 from omcore.turning import Turning
 from omcore.twin import Twin, Twins
-from omcore.types import ClusterView, Drop, JobView, LoadSample, MoveView, NodeId, NodeInfo, NodeState, NodeView
+from omcore.types import Drop, LoadSample, NodeId, NodeInfo, NodeState
 
 log = logging.getLogger(__name__)
 
 GOODBYES, GOODBYE_S = 4, 0.1
 GOSSIP_LEAST_S = 0.02  # between two ticks
 MOVES_TOLD = 20  # to other nodes, the newest
-MOVES_SILENT_S = 10.0  # a move of which nothing was heard for so long is not shown as running
-WATCH_MOVES_S = 0.15
 TWIN = "another engine uses this node's key: on a copied disk, remove the state directory before the first start"
 DROPS = {
     Verdict.UNKNOWN: Drop.MALFORMED,
@@ -111,10 +110,7 @@ class Node:
         self.guard.on_drop = lambda node, why: self.transport.dropped(node, DROPS.get(why, Drop.NOT_ALLOWED))
         self.guard.on_cut = self._cut_off
         self.trail = Trail(self, Audit(places.state))
-        self._remote_jobs: dict[NodeId, messages.Jobs] = {}
-        self._told_at: dict[NodeId, float] = {}  # when each of those came
-        self._polling: set[NodeId] = set()
-        self._serial = 0
+        self.overview = Overview(self)
         self._gossip_sooner = asyncio.Event()
         self._gossip_wakes = 0.0
         self.sample = LoadSample()
@@ -475,116 +471,6 @@ class Node:
             case _:
                 raise RemoteProtocolError(f"{type(question).__name__} is no question")
 
-    # -- what faces see
-
-    async def poll_jobs(self) -> None:
-        """Ask every living node for its jobs; called while somebody looks."""
-        alive = {
-            self.cluster.numbers[number]
-            for number, state, _, _ in self.gossip.view(self.now())
-            if state is not NodeState.LOST and number in self.cluster.numbers
-        } - {self.me}
-        for node in [node for node in self._remote_jobs if node not in self.cluster.infos]:
-            del self._remote_jobs[node], self._told_at[node]
-        await asyncio.gather(*(self._poll(node) for node in alive - self._polling))
-
-    async def _poll(self, node: NodeId) -> None:
-        self._polling.add(node)
-        try:
-            self._remote_jobs[node] = await self.calls.ask(node, messages.AskJobs(), messages.Jobs, 3)
-            self._told_at[node] = self.now()
-        except OmError as error:  # also what it says itself: one node's trouble must not hide the jobs of the others
-            log.info("no jobs told by=%s error=%s", self.cluster.name(node), error)
-        finally:
-            self._polling.discard(node)
-
-    async def watch_moves(self, home: NodeId) -> None:
-        """Ask this home often, while one of its jobs moves because somebody here wished it."""
-        while True:
-            await self.ask_jobs(home)
-            await asyncio.sleep(WATCH_MOVES_S)
-
-    async def ask_jobs(self, node: NodeId) -> None:
-        """Ask one node for its jobs now, and show them."""
-        if node not in self._polling:
-            await self._poll(node)
-            self.touch()
-
-    def known_moves(self, now: float) -> tuple[MoveView, ...]:
-        """Moves of jobs of all homes, newest first; of a home that is silent, those that had ended."""
-        moves = list(self.jobs.moves(now))
-        for node, answer in self._remote_jobs.items():
-            age = now - self._told_at[node]
-            moves += (
-                replace(move, started_age_s=move.started_age_s + age)
-                for move in answer.moves
-                if move.total_s is not None or age < MOVES_SILENT_S
-            )
-        return tuple(sorted(moves, key=lambda move: move.started_age_s))
-
-    def known_jobs(self) -> tuple[JobView, ...]:
-        """Jobs of all homes, with the figures of the nodes that run them."""
-        figures = {figure.job: figure for figure in self.jobs.figures()}
-        homes = list(self.jobs.home_views())
-        for answer in self._remote_jobs.values():
-            homes += answer.homes
-            figures.update((figure.job, figure) for figure in answer.held)
-        return tuple(merge_figures(job, figures.get(job.id)) for job in homes)
-
-    def view(self) -> ClusterView:
-        """Everything a face shows, now."""
-        now = self.now()
-        self._serial += 1
-        jobs = self.known_jobs()
-        locked: dict[int, int] = {}
-        for job in jobs:
-            locked[job.node] = locked.get(job.node, 0) + job.locked
-        seen = {number: (state, sample, age) for number, state, sample, age in self.gossip.view(now)}
-        nodes = tuple(
-            self._node_view(number, node, seen.get(number), locked.get(number, 0))
-            for number, node in sorted(self.cluster.numbers.items())
-        )
-        return ClusterView(
-            me=self.me,
-            number=self.info.number,
-            cluster="" if len(nodes) == 1 else "cluster",
-            engine=self.kind,
-            nodes=nodes,
-            jobs=jobs,
-            moves=self.known_moves(now),
-            events=self.cluster.events(now),
-            serial=self._serial,
-            warnings=self.warnings,
-        )
-
-    def _node_view(
-        self,
-        number: int,
-        node: NodeId,
-        seen: tuple[NodeState, LoadSample | None, float | None] | None,
-        locked: int,
-    ) -> NodeView:
-        info = self.cluster.infos[node]
-        state, sample, age = seen or (NodeState.STALE, None, None)
-        if node == self.me:
-            state, sample, age = NodeState.UP, self.sample, max(0.0, age or 0.0)
-        why = ""
-        if not info.criu and info.serial:
-            why = f"{self.cluster.name(node)} has no CRIU. Run there: omview doctor --fix"
-        return NodeView(
-            id=node,
-            number=number,
-            name=self.cluster.name(node),
-            state=state,
-            me=node == self.me,
-            age_s=age,
-            sample=sample or LoadSample(),
-            info=info,
-            locked_jobs=locked,
-            can_guest=not why,
-            why_not=why,
-        )
-
 
 @contextlib.contextmanager
 def _going_on(what: str) -> Iterator[None]:
@@ -593,18 +479,3 @@ def _going_on(what: str) -> Iterator[None]:
         yield
     except Exception:
         log.exception("%s failed", what)
-
-
-def merge_figures(job: JobView, figures: messages.Figures | None) -> JobView:
-    """A job as its home tells, with what the node that runs it measures."""
-    if figures is None:
-        return job
-    return replace(
-        job,
-        pid=figures.pid,
-        cpu_percent=figures.cpu_percent,
-        rss_bytes=figures.rss_bytes,
-        tasks=figures.tasks,
-        movable=job.movable if job.locked else figures.movable,
-        why_not=job.why_not or figures.why_not,
-    )

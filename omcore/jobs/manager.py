@@ -11,7 +11,6 @@ import pwd
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +54,7 @@ from omcore.types import (
     MoveView,
     NodeId,
     NodeState,
+    NodeView,
     ProcKey,
     RunSpec,
 )
@@ -558,19 +558,18 @@ class Jobs:
         if home.end is not None:
             raise NotMovable(f"{home.meta.name} has ended.")
         examined = await self._examine(home)
-        targets = await asyncio.gather(*(self._target(home, examined, view) for view in self._candidates()))
-        found = plan_targets([target for target in targets if target is not None])
+        views = self.node.overview.nodes()
+        source = next((view for view in views if view.id == home.owner), None)
+        targets = await asyncio.gather(*(self._target(examined, view, source) for view in views))
+        found = plan_targets(list(targets))
         return MovePlan(job, self.node.cluster.number(home.owner), examined.rss_bytes, found, examined.checks)
 
     async def _examine(self, home: HomeJob) -> Examined:
         name = self.node.cluster.name(home.owner)
         return await self.node.calls.ask(home.owner, Examine(home.id), Examined, ASK_S, name)
 
-    def _candidates(self) -> Iterator[Any]:
-        yield from self.node.view().nodes
-
-    async def _target(self, home: HomeJob, examined: Examined, view: Any) -> Target | None:
-        here = view.id == home.owner
+    async def _target(self, examined: Examined, view: NodeView, source: NodeView | None) -> Target:
+        here = view is source
         checks: tuple[Check, ...] = ()
         reason, hint = "", ""
         if view.state is NodeState.LOST and not here:
@@ -589,7 +588,6 @@ class Jobs:
         fatal = next((check for check in checks if check.fatal), None)
         if fatal is not None:
             reason, hint = fatal.text, fatal.hint
-        source = next((node for node in self._candidates() if node.id == home.owner), None)
         return forecast(view, source, examined, here, view.id == self.node.me, reason, hint)
 
     async def migrate(self, job: JobId, to: str, by: str = "you") -> MoveResult:
