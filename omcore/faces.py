@@ -164,9 +164,9 @@ class Faces:
         jobs = self._node.jobs
         match message:
             case requests.AskPlan():
-                return await jobs.plan(message.job)
+                return await jobs.moving.plan(message.job)
             case requests.Migrate():
-                return await jobs.migrate(message.job, message.to)
+                return await jobs.moving.migrate(message.job, message.to)
             case requests.Lock():
                 jobs.lock(message.job, message.locked)
             case requests.Signal():

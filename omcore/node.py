@@ -444,7 +444,7 @@ class Node:
     async def _answer_it(self, sender: NodeId, question: Any) -> object:
         match question:
             case messages.AskJobs():
-                moves = self.jobs.moves(self.now())[:MOVES_TOLD]
+                moves = self.jobs.moving.moves(self.now())[:MOVES_TOLD]
                 return messages.Jobs(self.jobs.views_for_peers(), self.jobs.figures(), moves)
             case messages.AskRoster():
                 return self.membership.roster_page(question.page)

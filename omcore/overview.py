@@ -67,7 +67,7 @@ class Overview:
 
     def moves(self, now: float) -> tuple[MoveView, ...]:
         """Moves of jobs of all homes, newest first; of a home that is silent, those that had ended."""
-        moves = list(self._node.jobs.moves(now))
+        moves = list(self._node.jobs.moving.moves(now))
         for node, answer in self._remote_jobs.items():
             age = now - self._told_at[node]
             moves += (

@@ -10,22 +10,20 @@ import os
 import pwd
 import secrets
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from omcore.checkpoint.findings import examine
 from omcore.checkpoint.needs import Needs, check_needs, image_room, needs_of
 from omcore.checkpoint.preflight import judge
-from omcore.errors import NotMovable, OmError, PeerUnreachable, PodError, Refused, RemoteProtocolError, UsageError
+from omcore.errors import NotMovable, PeerUnreachable, PodError, Refused, RemoteProtocolError, UsageError
 from omcore.handoff import messages as handoff
 from omcore.handoff.inputs import EngineRestarted, Received
 from omcore.handoff.records import CopyState, Journal, first_journal
-from omcore.jobs.forecast import Target, forecast, freeze_s, plan_targets
 from omcore.jobs.held import HeldJob
 from omcore.jobs.home import HomeJob
+from omcore.jobs.moving import Moving
 from omcore.jobs.store import JOURNAL, HomeStore, JournalFile, Meta, RecordStore, incarnation, new_job_id, valid_job_id
-from omcore.jobs.track import Track
 from omcore.messages import (
     AskOwner,
     CheckNeeds,
@@ -49,12 +47,7 @@ from omcore.types import (
     JobId,
     JobView,
     Movable,
-    MovePlan,
-    MoveResult,
-    MoveView,
     NodeId,
-    NodeState,
-    NodeView,
     ProcKey,
     RunSpec,
 )
@@ -67,9 +60,6 @@ log = logging.getLogger(__name__)
 
 KEEP_ENDED = 50
 KEEP_ENDED_S = 24 * 3600.0
-KEEP_TRACKS = 50
-ASK_S = 10.0
-ASK_STALE_S = 2.0
 LAUNCH_S = 20.0
 FIND_S = 3.0
 """How long a starting engine waits for its pods before it answers faces and nodes."""
@@ -119,8 +109,7 @@ class Jobs:
         self._looked: dict[JobId, _Looked] = {}
         self._looking: set[JobId] = set()
         self._reserved: dict[JobId, int] = {}
-        self._tracks: deque[Track] = deque(maxlen=KEEP_TRACKS)
-        self._tickets = 0
+        self.moving = Moving(self)
 
     # -- life
 
@@ -415,11 +404,6 @@ class Jobs:
             views.append(view)
         return tuple(views)
 
-    def moves(self, now: float) -> tuple[MoveView, ...]:
-        """Moves of jobs whose home is here, newest first."""
-        number = self.node.cluster.number
-        return tuple(t.view(number(t.source), number(t.dest), now) for t in reversed(self._tracks))
-
     # -- signals and locks
 
     def home_of(self, job: JobId) -> HomeJob:
@@ -551,108 +535,6 @@ class Jobs:
     def _addresses(self, node: NodeId) -> tuple[str, ...]:
         info = self.node.cluster.infos.get(node)
         return info.addresses if info else ()
-
-    async def plan(self, job: JobId) -> MovePlan:
-        """Where the job could go and what would happen; touches nothing."""
-        home = self.home_of(job)
-        if home.end is not None:
-            raise NotMovable(f"{home.meta.name} has ended.")
-        examined = await self._examine(home)
-        views = self.node.overview.nodes()
-        source = next((view for view in views if view.id == home.owner), None)
-        targets = await asyncio.gather(*(self._target(examined, view, source) for view in views))
-        found = plan_targets(list(targets))
-        return MovePlan(job, self.node.cluster.number(home.owner), examined.rss_bytes, found, examined.checks)
-
-    async def _examine(self, home: HomeJob) -> Examined:
-        name = self.node.cluster.name(home.owner)
-        return await self.node.calls.ask(home.owner, Examine(home.id), Examined, ASK_S, name)
-
-    async def _target(self, examined: Examined, view: NodeView, source: NodeView | None) -> Target:
-        here = view is source
-        checks: tuple[Check, ...] = ()
-        reason, hint = "", ""
-        if view.state is NodeState.LOST and not here:
-            reason = f"{view.name} is lost" + (f", last heard of {view.age_s:.0f} s ago" if view.age_s else "")
-        elif not view.can_guest:
-            reason, hint = view.why_not, f"on {view.name}: omview doctor --fix"
-        elif not here:
-            # Its own answer counts, not the age of its news; but a person waits, so one that is silent gets less time.
-            patience = ASK_S if view.state is NodeState.UP else ASK_STALE_S
-            try:
-                question = CheckNeeds(examined.needs)
-                answer = await self.node.calls.ask(view.id, question, NeedsChecked, patience, view.name)
-                checks = answer.checks
-            except OmError as error:
-                reason, hint = error.text, error.hint
-        fatal = next((check for check in checks if check.fatal), None)
-        if fatal is not None:
-            reason, hint = fatal.text, fatal.hint
-        return forecast(view, source, examined, here, view.id == self.node.me, reason, hint)
-
-    async def migrate(self, job: JobId, to: str, by: str = "you") -> MoveResult:
-        """Move a job; returns when it ended well, raises `MigrationError` or `UsageError` when it did not."""
-        home = self.home_of(job)
-        dest = self.node.me if to == "home" else self.node.cluster.find(to)
-        self._check_request(home, dest)
-        self._tickets += 1
-        source, started = home.owner, self.node.now()
-        track = Track(str(self._tickets), job, home.meta.name, home.meta.user, source, dest, by, started)
-        self._tracks.append(track)
-        self.node.touch()
-        try:
-            examined = await self._checked(home, dest)
-            self._check_request(home, dest)  # again: while both ends were asked another move may have begun or ended
-            if home.owner != source:
-                raise Refused(f"{home.meta.name} has just moved to {self.node.cluster.name(home.owner)}.", "Try again.")
-            track.forecast_s = freeze_s(examined.rss_bytes)
-            await home.move(track, examined.rss_bytes, track.forecast_s, home.meta.uid)
-        except Exception as error:
-            if track.running:
-                self._refuse(track, home, error)
-            raise
-        name = self.node.cluster.name
-        total = self.node.now() - started
-        return MoveResult(job, name(source), name(dest), True, track.freeze_s, total, track.bytes_total)
-
-    def _refuse(self, track: Track, home: HomeJob, error: Exception) -> None:
-        from omcore.types import Step
-
-        text = getattr(error, "text", "") or "the move failed"
-        track.ended(Step.REFUSED, self.node.now(), Refused(text, getattr(error, "hint", "")))
-        self.node.cluster.event("refused", home.meta.name, text)
-        self.node.touch()
-
-    def _check_request(self, home: HomeJob, dest: NodeId) -> None:
-        name = home.meta.name
-        if home.end is not None:
-            raise NotMovable(f"{name} has ended.")
-        if dest == home.owner:
-            raise Refused(f"{name} already runs on {self.node.cluster.name(dest)}.")
-        if home.meta.locked:
-            raise Refused(f"{name} is locked.", f"Unlock it first: omview unlock {name}")
-        if home.moving:
-            raise Refused(f"{name} is moving already.", "Wait until that move has ended.")
-        # A node never heard of yet may just be slow to connect: it is asked, and says no by its silence.
-        lost = {n for n, state, _, age in self.node.gossip.view(self.node.now()) if state is NodeState.LOST and age}
-        for node in {dest, home.owner} - {self.node.me}:
-            if self.node.cluster.number(node) in lost:
-                text = f"{self.node.cluster.name(node)} is lost: nothing can move to or from it."
-                raise Refused(text, "Wait until it is heard of again: omview nodes")
-
-    async def _checked(self, home: HomeJob, dest: NodeId) -> Examined:
-        """Preflight on both sides, before anything is touched."""
-        examined = await self._examine(home)
-        fatal = next((check for check in examined.checks if check.fatal), None)
-        if fatal is not None:
-            raise NotMovable(f"{home.meta.name} cannot move: {fatal.text}.", fatal.hint)
-        name = self.node.cluster.name(dest)
-        question = CheckNeeds(examined.needs)
-        answer = await self.node.calls.ask(dest, question, NeedsChecked, ASK_S, name)
-        fatal = next((check for check in answer.checks if check.fatal), None)
-        if fatal is not None:
-            raise Refused(f"{home.meta.name} cannot move to {name}: {fatal.text}.", fatal.hint)
-        return examined
 
 
 def shown_command(command: tuple[str, ...]) -> tuple[str, ...]:
