@@ -153,7 +153,7 @@ class Screen:
             try:
                 if cwd is not None:
                     os.chdir(cwd)
-                os.environ.update(TERM="xterm-256color", PS1="$ ", LANG="C.UTF-8")
+                os.environ.update(TERM="xterm-256color", PS1="$ ", LANG="C.UTF-8", PYTHON_BASIC_REPL="1")
                 os.execvp(words[0], list(words))
             finally:
                 os._exit(127)

@@ -325,7 +325,8 @@ print(sys.stdin.readline(), end="")
 """
     async with home() as here:
         path = str(here.path / "s")
-        server = await asyncio.start_unix_server(lambda r, w: None, path)
+        kept: list[object] = []  # a writer that nobody holds closes its connection
+        server = await asyncio.start_unix_server(lambda r, w: kept.append(w), path)
         job = await here.start([PYTHON, "-c", script, path])
         await job.sink.until(lambda: job.sink.out() == b"up\n")
         with pytest.raises(CheckpointFailed, match="unix socket") as caught:
