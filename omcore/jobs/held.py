@@ -16,6 +16,7 @@ from omcore.errors import CheckpointFailed, OmError, PodError
 from omcore.handoff import inputs, outputs
 from omcore.handoff.participant import Participant
 from omcore.handoff.records import CopyState, End, Epoch, How, Record, first_record
+from omcore.jobs.frames import STREAMS
 from omcore.jobs.pod import (
     Continued,
     Ended,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STREAMS = ("out", "err", "tty")
 DUMP_S = 120.0
 RESTORE_S = 120.0
 CONNECT_S = 20.0

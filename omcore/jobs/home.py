@@ -16,8 +16,9 @@ from omcore.handoff import inputs, outputs
 from omcore.handoff.home import Home
 from omcore.handoff.home_state import HomeState
 from omcore.handoff.records import End, Epoch, How, Journal
+from omcore.jobs.frames import STREAMS
 from omcore.jobs.store import JOURNAL, JournalFile, Meta
-from omcore.jobs.terminal import STREAMS, Terminal
+from omcore.jobs.terminal import Terminal
 from omcore.jobs.track import Track
 from omcore.messages import (
     AskOwner,

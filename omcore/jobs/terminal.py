@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Protocol
 
 from omcore import requests
+from omcore.jobs.frames import STREAMS
 from omcore.wire import CHUNK
 
 WINDOW = 256 * 1024
 """Bytes of a stream that may be under way between two parties."""
 
-STREAMS = ("out", "err", "tty")
 MOST_LOST = 1 << 30
 """More than a machine's page cache holds back of one file when it goes down."""
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omcore.jobs.frames import STREAMS
 from omcore.jobs.relay import OutRelay
-from omcore.jobs.terminal import STREAMS, WINDOW, LogFile, Terminal
+from omcore.jobs.terminal import WINDOW, LogFile, Terminal
 from omcore.requests import InputState, Output
 
 KEEP = 64 * 1024
